@@ -1,0 +1,1 @@
+"""From a Keras model to verified files for a device."""

@@ -1,0 +1,1 @@
+"""Raw things to arrays: audio, and the catalogue of data sets."""

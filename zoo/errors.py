@@ -1,0 +1,21 @@
+"""What can go wrong through no fault of the code. Each message says what was received, what was expected, what to do."""
+
+
+class ZooError(Exception):
+    """A mistake in what was given to the zoo; the command line prints it as one sentence, without a stack trace."""
+
+
+class SettingError(ZooError, ValueError):
+    """A setting or argument has a name or value that cannot be used."""
+
+
+class DataError(ZooError, ValueError):
+    """A file, folder or data set cannot be used as it is."""
+
+
+class ExportError(ZooError, RuntimeError):
+    """A model cannot be written in the form that was asked for."""
+
+
+class VerifyError(ExportError):
+    """A written file does not do what the model does, or is damaged."""
