@@ -1,1 +1,23 @@
-"""From a Keras model to verified files for a device."""
+"""From a Keras model to verified files for a device.
+
+`plan` says how each recurrent layer leaves, `to_tflite` and `to_onnx` write files, `verify` runs them in the runtime
+that a device uses, `bundle` writes all that a device needs into one folder. `rule` adds a native form for a cell.
+"""
+
+import importlib
+
+_HOMES = {
+    "plan": "zoo.export.planning",
+    "to_tflite": "zoo.export.tflite",
+    "to_onnx": "zoo.export.onnx",
+    "verify": "zoo.export.verification",
+    "bundle": "zoo.export.bundling",
+    "rule": "zoo.export.rules",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'zoo.export' has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -1,0 +1,117 @@
+"""Choose for every recurrent layer of a model the form in which it leaves."""
+
+from dataclasses import dataclass, replace
+
+from zoo.errors import ExportError, SettingError
+from zoo.export.rules import FORMATS, TARGETS, Unsuitable, find_rule
+
+FORMS = ("native", "loop")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One row of a plan: the layer, the form it takes, and why."""
+
+    layer: str
+    kind: str
+    form: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The forms of all recurrent layers of a model for one format and target; `print(plan)` shows the table."""
+
+    format: str
+    target: str
+    choices: tuple
+
+    def form(self, path):
+        """Return the form of the layer at `path`, or None for a layer that its wrapper's form covers."""
+        return next((c.form for c in self.choices if c.layer == path), None)
+
+    def override(self, forms):
+        """Return a plan with other forms for some layers, {path: form}; an impossible form is an error at export."""
+        known = [c.layer for c in self.choices]
+        for path, form in forms.items():
+            if path not in known:
+                raise SettingError(f"no recurrent layer {path!r} in this plan; it has {', '.join(known) or 'none'}")
+            if form not in FORMS:
+                raise SettingError(f"form {form!r} for {path} is unknown; expected one of {', '.join(FORMS)}")
+        changed = (replace(c, form=forms[c.layer], reason="asked for") if c.layer in forms else c for c in self.choices)
+        return replace(self, choices=tuple(changed))
+
+    def __str__(self):
+        rows = [("layer", "kind", "form", "reason")]
+        rows += [(c.layer, c.kind, c.form, c.reason) for c in self.choices]
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row[:3], widths, strict=True)), row[3]]) for row in rows]
+        return "\n".join([f"{self.format} for {self.target}", *lines])
+
+
+def check_choice(name, value, allowed):
+    """Raise SettingError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise SettingError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
+
+
+def plan(model, *, format, target="linux", time_steps=None):
+    """Choose the form of every recurrent layer of `model`.
+
+    The native form is taken wherever the format has an op with the same mathematics; else the loop, whose step is
+    traced from the cell's own `call`.
+
+    Args:
+        model: any built Keras 3 model.
+        format: "tflite" or "onnx".
+        target: "linux", "android", "mcu" or "web".
+        time_steps: length of the time axis, for models that leave it open.
+
+    Returns:
+        A `Plan`.
+
+    Raises:
+        SettingError: an unknown format or target.
+        ExportError: a model that was never built.
+    """
+    from zoo.export.trace import observe
+
+    check_choice("format", format, FORMATS)
+    check_choice("target", target, TARGETS)
+    choices, covered = [], set()
+    for use in observe(model, batch_size=1 if format == "tflite" else None, time_steps=time_steps):
+        if use.within in covered:
+            covered.add(use.path)
+            continue
+        form, reason = "loop", f"no native {format} op has a rule for this cell"
+        wrapper = not hasattr(use.layer, "cell")
+        found = find_rule(use, format=format)
+        if found is not None:
+            try:
+                found(use, target)
+                form, reason = "native", (found.__doc__ or "").strip().split("\n")[0]
+            except Unsuitable as why:
+                reason = str(why)
+        if wrapper and form == "loop":
+            continue  # its two layers are planned one by one
+        if form == "native":
+            covered.add(use.path)
+        choices.append(Choice(use.path, type(use.layer).__name__, form, reason))
+    return Plan(format, target, tuple(choices))
+
+
+def native_run(use, plan):
+    """Return the native `run` of the layer in `use` under `plan`, None if the plan says loop.
+
+    Raises:
+        ExportError: the plan asks for a native form that the layer cannot take.
+    """
+    if plan.form(use.path) != "native":
+        return None
+    found = find_rule(use, format=plan.format)
+    try:
+        if found is None:
+            raise Unsuitable(f"no rule for {type(use.layer).__name__} in {plan.format}")
+        return found(use, plan.target)
+    except Unsuitable as why:
+        raise ExportError(f"{use.path} cannot be native: {why}; leave it out of the plan's overrides") from None

@@ -1,0 +1,80 @@
+"""Which recurrent cells a format can run natively, and how: one small function for each (cell class, format)."""
+
+from dataclasses import dataclass
+
+FORMATS = ("tflite", "onnx")
+TARGETS = ("linux", "android", "mcu", "web")
+_RULES = {format: {} for format in FORMATS}
+
+
+class Unsuitable(Exception):
+    """Raised by a rule: why this layer cannot take the native form here. The reason is shown in the plan."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a model uses one of its recurrent layers, seen while the model was traced.
+
+    Args:
+        layer: the layer.
+        path: its name within the model, unique.
+        shape: shape of the sequences it receives, (batch, time, features...), None where unknown.
+        masked: whether a mask reaches it.
+        initial_state: whether the model gives it an initial state.
+        within: path of the Bidirectional (or other recurrent layer) that calls it, or None.
+    """
+
+    layer: object
+    path: str
+    shape: tuple
+    masked: bool
+    initial_state: bool
+    within: str | None
+
+
+def rule(cell_class, *, format):
+    """Register the native form of a cell for one format.
+
+    The decorated function receives `(use, target)`, a `Use` and one of `TARGETS`, and returns
+
+        run(sequences, initial_state, mask) -> (last_output, outputs, states)
+
+    which takes the place of the layer's own loop while the model is traced, or raises `Unsuitable(reason)`.
+    `initial_state` is None where the layer starts from zeros. `outputs` is in the order in which steps are taken.
+    For `keras.layers.Bidirectional` the function returns `run` for the whole wrapper instead:
+    `run(sequences, initial_state, mask) -> what its call returns`.
+
+    Example:
+        @rule(MyCell, format="onnx")
+        def my_cell(use, target):
+            ...
+    """
+    if format not in _RULES:
+        raise ValueError(f"format is {format!r}; expected one of {', '.join(FORMATS)}")
+
+    def register(function):
+        if cell_class in _RULES[format]:
+            raise ValueError(f"{cell_class.__name__} has a rule for {format} already: {_RULES[format][cell_class]}")
+        _RULES[format][cell_class] = function
+        return function
+
+    return register
+
+
+def find_rule(use, *, format):
+    """Return the rule for the layer in `use`, or None.
+
+    A subclass that changes what the layer computes has no rule of its parent's: only the exact cell class counts, in a
+    layer whose loop is one of those this package knows.
+    """
+    import keras
+
+    from zoo import layers
+
+    known = (keras.layers.RNN, keras.layers.SimpleRNN, keras.layers.LSTM, keras.layers.GRU, layers.Recurrent)
+    if type(use.layer) is keras.layers.Bidirectional:
+        return _RULES[format].get(keras.layers.Bidirectional)
+    runs_as_known = any(
+        type(use.layer).call is one.call and type(use.layer).inner_loop is one.inner_loop for one in known
+    )
+    return _RULES[format].get(type(use.layer.cell)) if runs_as_known else None
