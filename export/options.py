@@ -1,0 +1,61 @@
+"""What every exporter asks of its arguments before it works, and how it leaves its file."""
+
+import os
+import secrets
+from pathlib import Path
+
+from zoo.errors import ExportError, SettingError
+from zoo.export.planning import check_choice
+from zoo.export.rules import TARGETS
+
+STATES = ("reset",)
+
+
+def check_options(*, scheme, target, state, schemes, time_steps=None):
+    """Raise SettingError unless the options that all formats share have values that exist.
+
+    Args:
+        scheme: checked against `schemes`, those of the format.
+        target: checked against `TARGETS`.
+        state: checked against `STATES`.
+        time_steps: None or a whole number of steps, at least 1.
+    """
+    check_choice("scheme", scheme, schemes)
+    check_choice("target", target, TARGETS)
+    check_choice("state", state, STATES)
+    if time_steps is not None and (isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1):
+        raise SettingError(f"time_steps is {time_steps!r}; expected a whole number of at least 1, or None")
+
+
+def check_path(path, suffix):
+    """Return `path` as a Path that a new file ending in `suffix` can be written to.
+
+    Raises:
+        SettingError: not a path, another ending, no such folder, a folder that cannot be written, or it exists.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise SettingError(f"path is {path!r}; expected the name of a file ending in {suffix}")
+    path = Path(path)
+    if path.is_dir():
+        raise SettingError(f"{path} is a folder; name a file in it, such as {path / f'model{suffix}'}")
+    if path.suffix != suffix:
+        raise SettingError(f"{path} does not end in {suffix}; name the file {path.name or 'model'}{suffix}")
+    if path.exists():
+        raise SettingError(f"{path} exists already; remove it or choose another name")
+    if not path.parent.is_dir():
+        raise SettingError(f"there is no folder {path.parent} to write {path.name} to; create it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise SettingError(f"the folder {path.parent} cannot be written to; choose another for {path.name}")
+    return path
+
+
+def write(path, data):
+    """Write the bytes `data` to `path`, whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        unfinished.write_bytes(data)
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise ExportError(f"{path} could not be written: {error.strerror}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
