@@ -46,10 +46,44 @@ class Keywords:
         Raises:
             SettingError: there is no split of that name.
         """
-        if split not in SPLITS:
-            raise SettingError(f"split is {split!r}, expected one of {', '.join(SPLITS)}.")
+        _check_split(split)
         chosen = self.split == split
         return _to_float(self.pcm[chosen]), self.labels[chosen]
+
+    def hold_out(self, speaker, *, split="test"):
+        """Give one split to one speaker; what the others had there goes to training.
+
+        Args:
+            speaker: str, one of `speakers`.
+            split: 'test' or 'validation' (default: 'test').
+
+        Returns:
+            Keywords of the same clips.
+
+        Raises:
+            DataError: no recording is by that speaker, or too little is left to train and validate on.
+            SettingError: there is no split of that name.
+
+        Example:
+            >>> keywords = load_keywords("demo", sample_rate=8000, seconds=1.0).hold_out("en-us+m1")
+            >>> samples, labels = keywords.select("test")
+            >>> len(samples)
+            20
+        """
+        _check_split(split)
+        known = sorted(set(self.speakers) - {""})
+        if speaker not in known:
+            raise DataError(
+                f"no recording is by the speaker {speaker!r}, expected one of"
+                f" {', '.join(known) or 'the speakers that the file names tell, and they tell none'}."
+            )
+        held_out = np.array([name == speaker for name in self.speakers])
+        others = np.where(self.split == split, "train", self.split)
+        if split == "test" and not (others[~held_out] == "validation").any():
+            others = np.where(self.split == "test", "validation", others)  # the speaker was all that validation had
+        held = replace(self, split=np.where(held_out, split, others))
+        _check_splits(held)
+        return held
 
 
 def load_keywords(data, *, sample_rate, seconds, test_speaker=None, skip_bad=False, seed=0):
@@ -60,9 +94,9 @@ def load_keywords(data, *, sample_rate, seconds, test_speaker=None, skip_bad=Fal
     `_silence_`, which is cut from the background noise. Anything else is a folder of one sub-folder per label, split by
     a hash of the file name. A shorter clip is put in the middle of silence, of a longer one the loudest window is kept.
 
-    With a test speaker, validation is a part of the remaining speakers' recordings and not a further speaker: few sets
-    have voices to spare, and one voice less in training costs more than validation gains by it. So validation says
-    when training has converged, and only the test says how well new voices are understood.
+    With a test speaker, validation is a part of the remaining speakers' recordings: sets have few voices, and training
+    needs them all. Those voices are known, so validation tells when training has converged, not how well a new voice is
+    understood; to choose between settings, give it a voice of its own by `hold_out(speaker, split="validation")`.
 
     Args:
         data: 'demo' (synthetic speech, built in), 'fsdd' or 'speech_commands' (fetched once, see `zoo.data.catalogue`),
@@ -95,10 +129,8 @@ def load_keywords(data, *, sample_rate, seconds, test_speaker=None, skip_bad=Fal
         keywords = _load_demo(sample_rate, length)
     else:
         keywords = _load_folder(_find(data), sample_rate, length, skip_bad, seed)
-    if test_speaker is not None:
-        keywords = _hold_out(keywords, test_speaker)
-    _check_every_label_is_trained(keywords)
-    return keywords
+    _check_splits(keywords)
+    return keywords if test_speaker is None else keywords.hold_out(test_speaker)
 
 
 def _load_demo(sample_rate, length):
@@ -214,26 +246,23 @@ def _cut_noise(noise, split, length, random, path):
     return noise[at : at + length] * random.uniform()
 
 
-def _hold_out(keywords, speaker):
-    """The speaker's clips become the test; what the others had there goes to training, or to an empty validation."""
-    known = sorted(set(keywords.speakers) - {""})
-    if speaker not in known:
-        raise DataError(
-            f"test_speaker is {speaker!r}, expected one of the speakers in these recordings:"
-            f" {', '.join(known) or 'their file names tell none'}."
-        )
-    held_out = np.array([name == speaker for name in keywords.speakers])
-    validated = (~held_out & (keywords.split == "validation")).any()
-    others = np.where(keywords.split == "test", "train" if validated else "validation", keywords.split)
-    return replace(keywords, split=np.where(held_out, "test", others))
+def _check_split(split):
+    if split not in SPLITS:
+        raise SettingError(f"split is {split!r}, expected one of {', '.join(SPLITS)}.")
 
 
-def _check_every_label_is_trained(keywords):
+def _check_splits(keywords):
+    """Every label must be heard in training, and there must be something to validate and to test."""
     for index, name in enumerate(keywords.label_names):
         if not ((keywords.labels == index) & (keywords.split == "train")).any():
             raise DataError(
                 f"label {name!r} has no usable recording in the train split ({len(keywords.skipped)} files were"
                 " skipped), expected at least one: add recordings of it or remove it."
+            )
+    for split in SPLITS:
+        if not (keywords.split == split).any():
+            raise DataError(
+                f"no usable recording is left for the {split} split, expected at least one: add recordings."
             )
 
 
