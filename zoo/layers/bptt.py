@@ -1,0 +1,295 @@
+"""Back-propagation through time for a split cell, in the loops of each backend.
+
+The custom gradient replays the steps backward through the vector-Jacobian product of one step, which the backend takes,
+collects the gradient of each step's projected input and recurrent part, and forms the weights' gradients after the loop.
+"""
+
+import keras
+from keras import ops
+
+from zoo.layers.cell import as_tensors
+
+
+def run_steps(
+    cell, projected, states, *, mask, noise, zero_output_for_mask, return_sequences, unroll=False, training=True
+):
+    """Run `cell` over time-major projected inputs.
+
+    Args:
+        cell: a built `Cell`.
+        projected: (time, batch, ...), from `cell.project`.
+        states: list of initial states, each (batch, ...).
+        mask: bool (time, batch) or None.
+        noise: (time, batch, ...) or None.
+        zero_output_for_mask: bool, zeros at masked steps instead of the previous output.
+        return_sequences: bool, whether the outputs of all steps are wanted.
+        unroll: bool, a Python loop in place of the backend's.
+        training: bool; at inference the loop keeps nothing for a backward pass (its gradient is still right).
+
+    Returns:
+        The last output, all outputs (time, batch, ...) or None, the list of final states.
+    """
+
+    def advance(inputs, recurrent, carry, weights):
+        states, previous = carry[:-1], carry[-1]
+        output, new_states = cell.advance(inputs["projected"], recurrent, states, weights, inputs.get("noise"))
+        if "mask" in inputs:
+            keep = inputs["mask"]
+            output = _where(keep, output, ops.zeros_like(previous) if zero_output_for_mask else previous)
+            new_states = [_where(keep, new, old) for new, old in zip(new_states, states, strict=True)]
+        return [*new_states, output]
+
+    inputs = {"projected": projected}
+    if mask is not None:
+        inputs["mask"] = mask
+    if noise is not None:
+        inputs["noise"] = noise
+    carry = [*states, _zero_output(cell, projected, states)]
+    arguments = (
+        advance,
+        cell.recur,
+        inputs,
+        carry,
+        as_tensors(cell.recur_weights),
+        as_tensors(cell.advance_weights),
+        return_sequences,
+    )
+    loop = None if unroll else _LOOPS.get((keras.backend.backend(), bool(training)))
+    carry, outputs = (loop or _python_loop)(*arguments)
+    return carry[-1], outputs, carry[:-1]
+
+
+def _where(keep, new, old):
+    """Choose rows: `keep` is (batch,), the others (batch, ...)."""
+    return ops.where(ops.reshape(keep, (-1, *[1] * (len(new.shape) - 1))), new, old)
+
+
+def _zero_output(cell, projected, states):
+    size = cell.output_size
+    size = size if isinstance(size, (tuple, list)) else (size,)
+    return ops.zeros((ops.shape(projected)[1], *size), dtype=states[0].dtype)
+
+
+def _python_loop(advance, recur, inputs, carry, recur_weights, advance_weights, return_sequences):
+    """One Python iteration for each time step; the backend differentiates it as it stands."""
+    outputs = []
+    for t in range(inputs["projected"].shape[0]):
+        now = {name: value[t] for name, value in inputs.items()}
+        carry = advance(now, recur(carry[:-1], recur_weights), carry, advance_weights)
+        outputs.append(carry[-1])
+    return carry, ops.stack(outputs) if return_sequences else None
+
+
+def _recur_gradients(recur, states, recur_weights, gradient, vjp):
+    """Gradient of the weights that `recur` reads, all time steps as one batch. states, gradient: (time, batch, ...)."""
+    rows = [ops.reshape(s, (-1, *s.shape[2:])) for s in states]
+    gradient = ops.reshape(gradient, (-1, *gradient.shape[2:]))
+    return vjp(lambda *weights: recur(rows, list(weights)), recur_weights, gradient)
+
+
+# ---------------------------------------------------------------------------------------------------------- TensorFlow
+
+
+def _tensorflow_plain(advance, recur, inputs, carry, recur_weights, advance_weights, return_sequences):
+    import tensorflow as tf
+
+    steps = tf.shape(inputs["projected"])[0]
+    outputs = _array(carry[-1], steps) if return_sequences else ()
+
+    def body(t, carry, outputs):
+        now = {name: value[t] for name, value in inputs.items()}
+        carry = advance(now, recur(carry[:-1], recur_weights), carry, advance_weights)
+        return t + 1, carry, outputs.write(t, carry[-1]) if return_sequences else ()
+
+    _, carry, outputs = _while(body, steps, inputs["projected"], (tf.constant(0), carry, outputs))
+    return carry, outputs.stack() if return_sequences else None
+
+
+def _tensorflow_trained(advance, recur, inputs, carry, recur_weights, advance_weights, return_sequences):
+    import tensorflow as tf
+
+    others = {name: value for name, value in inputs.items() if name != "projected"}
+    widths = len(carry), len(recur_weights), len(advance_weights)
+
+    @tf.custom_gradient
+    def loop(projected, *tensors):
+        carry, recur_weights, advance_weights = _split(tensors, widths)
+        initial, steps = carry[:-1], tf.shape(projected)[0]
+        has_recurrent = recur(initial, recur_weights) is not None
+
+        def at(t):
+            return {"projected": projected[t], **{name: value[t] for name, value in others.items()}}
+
+        def forward(t, carry, before, recurrents, outputs):
+            before = [array.write(t, state) for array, state in zip(before, carry[:-1], strict=True)]
+            recurrent = recur(carry[:-1], recur_weights)
+            carry = advance(at(t), recurrent, carry, advance_weights)
+            recurrents = recurrents.write(t, recurrent) if has_recurrent else ()
+            return t + 1, carry, before, recurrents, outputs.write(t, carry[-1]) if return_sequences else ()
+
+        start = (
+            tf.constant(0),
+            carry,
+            [_array(state, steps) for state in initial],
+            _array(recur(initial, recur_weights), steps) if has_recurrent else (),
+            _array(carry[-1], steps) if return_sequences else (),
+        )
+        _, final, before, recurrents, outputs = _while(forward, steps, projected, start)
+        before = [array.stack() for array in before]
+        recurrents = recurrents.stack() if has_recurrent else None
+        outputs = outputs.stack() if return_sequences else None
+
+        def gradient(*d_results):
+            d_carry, d_outputs = list(d_results[: len(carry)]), d_results[len(carry) :]
+
+            def backward(k, d_carry, d_projected, d_recurrents, d_weights):
+                t = steps - 1 - k
+                if return_sequences:
+                    d_carry = [*d_carry[:-1], d_carry[-1] + d_outputs[0][t]]
+                now, states = at(t), [state[t] for state in before]
+                recurrent = recurrents[t] if has_recurrent else None
+                previous = tf.zeros_like(d_carry[-1])  # only chosen or not: its value has no part in any derivative
+                sources = [now["projected"], [*states, previous], advance_weights, recurrent]
+                d_now, d_carry, d_step_weights, d_recurrent = _tf_vjp(
+                    lambda p, c, w, r: advance({**now, "projected": p}, r, c, w), sources, d_carry
+                )
+                if has_recurrent:
+                    d_recurrents = d_recurrents.write(t, d_recurrent)
+                    d_states = _tf_vjp(lambda *s: recur(list(s), recur_weights), states, d_recurrent)
+                    d_carry = [*[a + b for a, b in zip(d_carry[:-1], d_states, strict=True)], d_carry[-1]]
+                d_weights = [a + b for a, b in zip(d_weights, d_step_weights, strict=True)]
+                return k + 1, d_carry, d_projected.write(t, d_now), d_recurrents, d_weights
+
+            start = (
+                tf.constant(0),
+                d_carry,
+                _array(projected[0], steps),
+                _array(recurrents[0], steps) if has_recurrent else (),
+                [tf.zeros_like(w) for w in advance_weights],
+            )
+            _, d_carry, d_projected, d_recurrents, d_weights = _while(backward, steps, projected, start)
+            d_recur_weights = []
+            if has_recurrent:
+                d_recur_weights = _recur_gradients(recur, before, recur_weights, d_recurrents.stack(), _tf_vjp)
+            return (d_projected.stack(), *d_carry, *d_recur_weights, *d_weights)
+
+        return (*final, outputs) if return_sequences else tuple(final), gradient
+
+    results = loop(inputs["projected"], *carry, *recur_weights, *advance_weights)
+    return list(results[: len(carry)]), results[len(carry)] if return_sequences else None
+
+
+def _array(like, steps):
+    import tensorflow as tf
+
+    return tf.TensorArray(like.dtype, size=steps, element_shape=like.shape)
+
+
+def _while(body, steps, timed, start):
+    import tensorflow as tf
+
+    return tf.while_loop(
+        lambda t, *_: t < steps,
+        body,
+        start,
+        maximum_iterations=timed.shape[0],  # XLA needs the bound
+    )
+
+
+def _tf_vjp(function, sources, d_results):
+    """Return the gradient of <function(*sources), d_results>, in the structure of `sources`, zeros where unconnected."""
+    import tensorflow as tf
+
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(sources)
+        results = function(*sources)
+    return tape.gradient(results, sources, d_results, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+
+def _split(tensors, widths):
+    parts, start = [], 0
+    for width in widths:
+        parts.append(list(tensors[start : start + width]))
+        start += width
+    return parts
+
+
+# ----------------------------------------------------------------------------------------------------------------- JAX
+
+
+def _jax_plain(advance, recur, inputs, carry, recur_weights, advance_weights, return_sequences):
+    import jax
+
+    def step(carry, now):
+        carry = advance(now, recur(carry[:-1], recur_weights), carry, advance_weights)
+        return carry, carry[-1] if return_sequences else None
+
+    return jax.lax.scan(step, carry, inputs)
+
+
+def _jax_trained(advance, recur, inputs, carry, recur_weights, advance_weights, return_sequences):
+    import jax
+
+    others = {name: value for name, value in inputs.items() if name != "projected"}
+
+    @jax.custom_vjp
+    def loop(projected, carry, recur_weights, advance_weights, others):
+        return forward(projected, carry, recur_weights, advance_weights, others)[0]
+
+    def forward(projected, carry, recur_weights, advance_weights, others):
+        def step(carry, now):
+            recurrent = recur(carry[:-1], recur_weights)
+            new = advance(now, recurrent, carry, advance_weights)
+            return new, (carry[:-1], recurrent, new[-1] if return_sequences else None)
+
+        final, (before, recurrents, outputs) = jax.lax.scan(step, carry, {"projected": projected, **others})
+        return (final, outputs), (projected, before, recurrents, recur_weights, advance_weights, others)
+
+    def gradient(kept, d_results):
+        projected, before, recurrents, recur_weights, advance_weights, others = kept
+        d_final, d_outputs = d_results
+
+        def step(carry, now):
+            d_carry, d_weights = carry
+            projected, states, recurrent, d_output, others = now
+            if return_sequences:
+                d_carry = [*d_carry[:-1], d_carry[-1] + d_output]
+            previous = ops.zeros_like(d_carry[-1])  # only chosen or not: its value has no part in any derivative
+            _, vjp = jax.vjp(
+                lambda p, r, c, w: advance({"projected": p, **others}, r, c, w),
+                projected,
+                recurrent,
+                [*states, previous],
+                advance_weights,
+            )
+            d_projected, d_recurrent, d_carry, d_step_weights = vjp(d_carry)
+            if d_recurrent is not None:
+                (d_states,) = jax.vjp(lambda s: recur(s, recur_weights), states)[1](d_recurrent)
+                d_carry = [*[a + b for a, b in zip(d_carry[:-1], d_states, strict=True)], d_carry[-1]]
+            d_weights = [a + b for a, b in zip(d_weights, d_step_weights, strict=True)]
+            return (d_carry, d_weights), (d_projected, d_recurrent)
+
+        start = (d_final, [ops.zeros_like(w) for w in advance_weights])
+        timed = (projected, before, recurrents, d_outputs, others)
+        (d_carry, d_weights), (d_projected, d_recurrents) = jax.lax.scan(step, start, timed, reverse=True)
+        d_recur_weights = []
+        if d_recurrents is not None:
+            d_recur_weights = _recur_gradients(recur, before, recur_weights, d_recurrents, _jax_vjp)
+        return d_projected, d_carry, d_recur_weights, d_weights, None
+
+    loop.defvjp(forward, gradient)
+    return loop(inputs["projected"], carry, recur_weights, advance_weights, others)
+
+
+def _jax_vjp(function, sources, d_results):
+    import jax
+
+    return list(jax.vjp(function, *sources)[1](d_results))
+
+
+_LOOPS = {
+    ("tensorflow", False): _tensorflow_plain,
+    ("tensorflow", True): _tensorflow_trained,
+    ("jax", False): _jax_plain,
+    ("jax", True): _jax_trained,
+}

@@ -1,0 +1,92 @@
+"""The layer that runs a cell over a sequence."""
+
+import keras
+from keras import ops
+
+from zoo.errors import SettingError
+from zoo.layers.bptt import run_steps
+from zoo.layers.cell import Cell
+
+_OF_ANY_LAYER = ("name", "trainable", "dtype")
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Recurrent(keras.layers.RNN):
+    """Run a `Cell` over a sequence, with fast back-propagation through time.
+
+    The whole contract of `keras.layers.RNN`, for cells that split their step: the input projection of all time steps is
+    one matmul, and so is each weight's gradient, taken after a backward loop that only carries the states' gradients:
+
+        forward    P = project(X);  s[t] = advance(P[t], recur(s[t-1]), s[t-1])
+        backward   dP[t], dR[t], ds[t-1] = vjp of advance at step t;  ds[t-1] += vjp of recur (dR[t])
+        weights    dU = vjp of recur at (s[0..T-1], dR[1..T]) in one piece;  dW, dx = vjp of project, likewise
+
+    On TensorFlow and JAX; on other backends the loop is differentiated as it stands.
+
+    Args:
+        cell: `Cell`, one step.
+        return_sequences: bool, the output of every step instead of the last.
+        return_state: bool, also the final states.
+        go_backwards: bool, take the steps from last to first; outputs come in that order.
+        stateful: bool, start where the last batch ended.
+        unroll: bool, one copy of the step for each time step in place of a loop.
+        zero_output_for_mask: bool, zeros at masked steps instead of the previous output.
+
+    Call arguments:
+        sequences: (batch, time, features).
+        initial_state: list of states, each (batch, size); zeros if left out.
+        mask: (batch, time), True where a step counts.
+
+    Returns:
+        (batch, size) or, with `return_sequences`, (batch, time, size); followed by the final states with
+        `return_state`.
+
+    Raises:
+        SettingError: `cell` is no `Cell`.
+
+    Reference:
+        P. Werbos, "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10), 1990.
+    """
+
+    def __init__(self, cell, **kwargs):
+        if not isinstance(cell, Cell):
+            raise SettingError(f"cell is a {type(cell).__name__}; expected a zoo Cell (keras.layers.RNN takes any other)")
+        super().__init__(cell, **kwargs)
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        if mask is not None:
+            mask = ops.swapaxes(ops.cast(keras.tree.flatten(mask)[0], "bool"), 0, 1)
+        inputs = ops.swapaxes(sequences, 0, 1)  # (time, batch, ...): a step is then one contiguous block
+        if self.go_backwards:
+            inputs, mask = ops.flip(inputs, axis=0), None if mask is None else ops.flip(mask, axis=0)
+        steps, batch_size = ops.shape(inputs)[0], ops.shape(inputs)[1]
+        rows = ops.reshape(inputs, (-1, *inputs.shape[2:]))  # (time x batch, ...): one matmul for all steps
+        projected = self.cell.project(rows)
+        projected = ops.reshape(projected, (steps, batch_size, *projected.shape[1:]))
+        last_output, outputs, states = run_steps(
+            self.cell,
+            projected,
+            initial_state,
+            mask=mask,
+            noise=self.cell.draw_noise(steps, batch_size) if training else None,
+            zero_output_for_mask=self.zero_output_for_mask,
+            return_sequences=self.return_sequences,
+            unroll=self.unroll,
+            training=training,
+        )
+        outputs = ops.expand_dims(last_output, 1) if outputs is None else ops.swapaxes(outputs, 0, 1)
+        return last_output, outputs, states
+
+
+class SequenceLayer(Recurrent):
+    """A layer that makes its own cell; its configuration is the cell's arguments and those of `Recurrent`."""
+
+    def get_config(self):
+        config = super().get_config()
+        del config["cell"]
+        cell = {k: v for k, v in self.cell.get_config().items() if k not in _OF_ANY_LAYER}
+        return {**config, **cell}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
