@@ -78,8 +78,14 @@ def plan(model, *, format, target="linux", time_steps=None):
 
     check_choice("format", format, FORMATS)
     check_choice("target", target, TARGETS)
+    uses = observe(model, batch_size=1 if format == "tflite" else None, time_steps=time_steps)
+    return choose(uses, format=format, target=target)
+
+
+def choose(uses, *, format, target):
+    """Return the `Plan` for the recurrent layers in `uses`, a list of `Use`."""
     choices, covered = [], set()
-    for use in observe(model, batch_size=1 if format == "tflite" else None, time_steps=time_steps):
+    for use in uses:
         if use.within in covered:
             covered.add(use.path)
             continue
@@ -98,6 +104,19 @@ def plan(model, *, format, target="linux", time_steps=None):
             covered.add(use.path)
         choices.append(Choice(use.path, type(use.layer).__name__, form, reason))
     return Plan(format, target, tuple(choices))
+
+
+def check_plan(plan, uses, *, format, target):
+    """Raise SettingError unless `plan` was made for this format and target and for the layers in `uses`."""
+    if not isinstance(plan, Plan):
+        raise SettingError(f"plan is a {type(plan).__name__}; expected what zoo.export.plan returns")
+    if (plan.format, plan.target) != (format, target):
+        raise SettingError(f"the plan is for {plan.format} on {plan.target}; expected one for {format} on {target}")
+    planned = {choice.layer for choice in plan.choices}
+    expected = {choice.layer for choice in choose(uses, format=format, target=target).choices}
+    if planned != expected:
+        odd = sorted(planned ^ expected)[0]
+        raise SettingError(f"the plan is not of this model: only one of the two has a recurrent layer {odd!r}")
 
 
 def native_run(use, plan):

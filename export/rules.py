@@ -1,5 +1,6 @@
 """Which recurrent cells a format can run natively, and how: one small function for each (cell class, format)."""
 
+import importlib
 from dataclasses import dataclass
 
 FORMATS = ("tflite", "onnx")
@@ -71,6 +72,7 @@ def find_rule(use, *, format):
 
     from zoo import layers
 
+    importlib.import_module(f"zoo.export.{format}.rules")  # registers the rules that the zoo brings
     known = (keras.layers.RNN, keras.layers.SimpleRNN, keras.layers.LSTM, keras.layers.GRU, layers.Recurrent)
     if type(use.layer) is keras.layers.Bidirectional:
         return _RULES[format].get(keras.layers.Bidirectional)

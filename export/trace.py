@@ -22,6 +22,11 @@ def input_specs(model, *, batch_size, time_steps=None):
     """
     import tensorflow as tf
 
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            f"Keras runs on {keras.backend.backend()} here and export needs TensorFlow; save the model as a .keras file "
+            "and export it from a process with KERAS_BACKEND=tensorflow"
+        )
     if not isinstance(model, keras.Model):
         raise ExportError(f"the model is a {type(model).__name__}; expected a keras.Model")
     if not model.built:
@@ -32,6 +37,8 @@ def input_specs(model, *, batch_size, time_steps=None):
             raise ExportError(
                 f"input {name!r} takes strings, which no device file does; export what follows the lookup"
             )
+        if batch_size is not None and shape[0] not in (None, batch_size):
+            raise ExportError(f"input {name!r} is fixed to batches of {shape[0]}; give batch_size={shape[0]}")
         rest = list(shape[1:])
         if rest and rest[0] is None and time_steps is not None:
             rest[0] = time_steps
@@ -115,7 +122,8 @@ def observe(model, *, batch_size, time_steps=None):
 
         return call
 
-    with _calls_replaced({layer: recorder(layer) for layer in recurrent_layers(model)}):
+    recorders = {layer: recorder(layer) for layer in recurrent_layers(model)}
+    with for_inference(model), _calls_replaced(recorders):
         tf.function(flat_call(model), autograph=False).get_concrete_function(*specs)
     return list(uses.values())
 

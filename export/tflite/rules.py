@@ -1,0 +1,112 @@
+"""Which recurrent cells have an op of their own in TFLite, and how their weights are laid out for it.
+
+While the model is traced, a layer becomes one marked function whose arguments are the op's inputs in its own order.
+The converter keeps such a function as one custom op, which `fuse` then turns into the real one.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from zoo.errors import ExportError
+from zoo.export.rules import Unsuitable, rule
+from zoo.export.tflite.fuse import LSTM, RNN
+from zoo.layers import PeepholeLSTMCell
+
+
+@rule(keras.layers.LSTMCell, format="tflite")
+def lstm(use, target):
+    """one UNIDIRECTIONAL_SEQUENCE_LSTM"""
+    cell = use.layer.cell
+    _check_use(use)
+    _check_activation(cell.activation, keras.activations.tanh)
+    _check_activation(cell.recurrent_activation, keras.activations.sigmoid)
+    return _run(use.layer, lambda: _lstm_weights(cell), LSTM, states=2)
+
+
+@rule(PeepholeLSTMCell, format="tflite")
+def peephole_lstm(use, target):
+    """one UNIDIRECTIONAL_SEQUENCE_LSTM with peepholes"""
+    cell = use.layer.cell
+    _check_use(use)
+    if target == "mcu":
+        raise Unsuitable("the LSTM of TFLite Micro has no peepholes")
+    return _run(use.layer, lambda: _lstm_weights(cell, peephole=list(_value(cell.peephole))), LSTM, states=2)
+
+
+@rule(keras.layers.SimpleRNNCell, format="tflite")
+def simple_rnn(use, target):
+    """one UNIDIRECTIONAL_SEQUENCE_RNN"""
+    cell = use.layer.cell
+    _check_use(use)
+    if target == "mcu":
+        raise Unsuitable("TFLite Micro has no UNIDIRECTIONAL_SEQUENCE_RNN")
+    _check_activation(cell.activation, keras.activations.tanh)
+
+    def weights():
+        return [_value(cell.kernel).T, _value(cell.recurrent_kernel).T, _bias(cell, cell.units)]
+
+    return _run(use.layer, weights, RNN, states=1)
+
+
+def _check_use(use):
+    if use.masked:
+        raise Unsuitable("a mask reaches it, and the op takes none")
+    if use.shape[0] is None:
+        raise Unsuitable("the op's state needs a fixed batch, which this layer does not see")
+
+
+def _check_activation(found, expected):
+    if found is not expected:
+        name = getattr(found, "__name__", found)
+        raise Unsuitable(f"the op has {expected.__name__} where this layer has {name}")
+
+
+def _lstm_weights(cell, peephole=()):
+    """Return inputs 1 to 17 of the op: W and R of i f c o, each (units, inputs); p of i f o; b; no projection."""
+    units = cell.units
+    kernels = np.split(_value(cell.kernel).T, 4)
+    recurrent = np.split(_value(cell.recurrent_kernel).T, 4)
+    return [*kernels, *recurrent, *(peephole or [None] * 3), *np.split(_bias(cell, 4 * units), 4), None, None]
+
+
+def _bias(cell, size):
+    return np.zeros(size, "float32") if cell.bias is None else _value(cell.bias)
+
+
+def _value(variable):
+    with tf.init_scope():  # out of the function that is being traced, where a variable has a value
+        return keras.ops.convert_to_numpy(variable).astype("float32")
+
+
+def _run(layer, weights, marker, *, states):
+    """Return the `run` of a rule: `layer` as the op behind `marker`, which has this many states of (batch, units)."""
+    units = layer.cell.units
+
+    def run(sequences, initial_state, mask):
+        if sequences.shape[0] is None:
+            raise ExportError(f"layer {layer.name} is given batches of unknown size; its op needs a fixed one")
+        if layer.go_backwards:
+            sequences = tf.reverse(sequences, [1])
+        shape = (sequences.shape[0], units)
+        initial_state = initial_state or [tf.zeros(shape)] * states
+        constants = [np.zeros(0, "float32") if w is None else w for w in weights()]
+        outputs, *finals = _marked(marker, shape, states)(sequences, *constants, *initial_state)
+        return outputs[:, -1], outputs, [outputs[:, -1], *finals]
+
+    return run
+
+
+def _marked(marker, shape, states):
+    """Return a function of the op's inputs that the converter keeps whole; only its outputs' shapes count."""
+
+    @tf.function(
+        autograph=False,
+        experimental_implements=f'name: "{marker}" attr {{ key: "tfl_fusable_op" value {{ b: true }} }}',
+    )
+    def stand_in(sequences, *others):
+        outputs = tf.zeros([shape[0], tf.shape(sequences)[1], shape[1]])
+        outputs.set_shape([shape[0], sequences.shape[1], shape[1]])
+        return outputs, *[tf.zeros(shape) for _ in range(states - 1)]  # the first state is the last output
+
+    return stand_in
