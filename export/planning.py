@@ -74,11 +74,14 @@ def plan(model, *, format, target="linux", time_steps=None):
         SettingError: an unknown format or target.
         ExportError: a model that was never built.
     """
-    from zoo.export.trace import observe
+    from zoo.export.trace import fixed_batch, observe
 
     check_choice("format", format, FORMATS)
     check_choice("target", target, TARGETS)
-    uses = observe(model, batch_size=1 if format == "tflite" else None, time_steps=time_steps)
+    batch_size = None
+    if format == "tflite":  # whose recurrent ops need a fixed batch; which one makes no difference to the plan
+        batch_size = fixed_batch(model) or 1
+    uses = observe(model, batch_size=batch_size, time_steps=time_steps)
     return choose(uses, format=format, target=target)
 
 

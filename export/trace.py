@@ -1,4 +1,4 @@
-"""Look into any Keras model: its inputs, its recurrent layers as they are used, and its call with some loops replaced."""
+"""Look into any Keras model: its inputs, its recurrent layers in use, and its call with some loops replaced."""
 
 import contextlib
 
@@ -24,26 +24,33 @@ def input_specs(model, *, batch_size, time_steps=None):
 
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
-            f"Keras runs on {keras.backend.backend()} here and export needs TensorFlow; save the model as a .keras file "
-            "and export it from a process with KERAS_BACKEND=tensorflow"
+            f"Keras runs on {keras.backend.backend()} here and export needs TensorFlow; save the model as a .keras "
+            "file and export it from a process with KERAS_BACKEND=tensorflow"
         )
     if not isinstance(model, keras.Model):
         raise ExportError(f"the model is a {type(model).__name__}; expected a keras.Model")
     if not model.built:
         raise ExportError(f"model {model.name!r} was never built; call it once on an example, or give it an Input")
+    fixed = fixed_batch(model)
+    if fixed is not None and batch_size not in (None, fixed):
+        raise ExportError(f"model {model.name!r} is made for batches of {fixed}; give batch_size={fixed}")
     specs = []
     for name, shape, dtype in _inputs(model):
         if dtype == "string":
             raise ExportError(
                 f"input {name!r} takes strings, which no device file does; export what follows the lookup"
             )
-        if batch_size is not None and shape[0] not in (None, batch_size):
-            raise ExportError(f"input {name!r} is fixed to batches of {shape[0]}; give batch_size={shape[0]}")
         rest = list(shape[1:])
         if rest and rest[0] is None and time_steps is not None:
             rest[0] = time_steps
         specs.append(tf.TensorSpec([batch_size, *rest], dtype, name=name))
     return specs
+
+
+def fixed_batch(model):
+    """Return the batch size that the inputs of `model` are made for, None if they take any."""
+    shapes = [tensor.shape for tensor in getattr(model, "inputs", None) or []]
+    return next((shape[0] for shape in shapes if len(shape) and shape[0] is not None), None)
 
 
 def _inputs(model):
@@ -178,7 +185,7 @@ def _calls_replaced(calls):
 
 @contextlib.contextmanager
 def for_inference(model):
-    """Within this context `model` traces to what a device can run: no cuDNN op, no state variable, float32 throughout."""
+    """Within this context `model` traces to what a device can run: no cuDNN op, no state variable, all in float32."""
     settings = []
 
     def put(layer, name, value):
