@@ -48,12 +48,14 @@ def read_audio(path, sample_rate, *, longest=LONGEST):
             rate, frames = file.samplerate, len(file)
             _check_duration(path, frames / rate, longest)
             samples = file.read(dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
+    except soundfile.LibsndfileError as error:
         if _is_wav_of_rate_zero(path):
             raise DataError(
                 f"{path}: the header gives a sample rate of 0 Hz, expected for example 16000: export the file again."
             ) from error
-        raise DataError(f"{path}: not readable as sound ({error}): convert it to WAV or remove it.") from error
+        raise DataError(
+            f"{path}: not readable as sound ({error.error_string.rstrip('.')}): convert it to WAV or remove it."
+        ) from error
     if len(samples) != frames:
         raise DataError(f"{path}: {len(samples)} samples, but its header promises {frames}: copy the file again.")
     if not np.isfinite(samples).all():

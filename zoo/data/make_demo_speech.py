@@ -41,7 +41,7 @@ VARIANTS = {
             "Denis",
             "Gene",
         ),
-        *("Hugo", "Jacky", "Lee", "Marco", "Michael", "anika", "antonio", "aunty", "benjamin", "boris", "david", "ed"),
+        *("Hugo", "Jacky", "Lee", "rob", "Michael", "anika", "antonio", "aunty", "benjamin", "boris", "david", "ed"),
         *(
             "grandma",
             "john",
