@@ -183,6 +183,36 @@ def _calls_replaced(calls):
             del layer.call  # the class's own shows again
 
 
+FLOAT_SCOPE = "zoo_stays_float"
+
+
+@contextlib.contextmanager
+def float_scopes(model):
+    """Within this context all that layers with `quantizable = False` trace has FLOAT_SCOPE in its name."""
+    import tensorflow as tf
+
+    layers = [layer for layer in [model, *model._flatten_layers()] if not getattr(layer, "quantizable", True)]
+    before = [(layer, vars(layer).get("call"), layer.call) for layer in dict.fromkeys(layers)]
+
+    def marked(original):
+        def call(*args, **kwargs):
+            with tf.name_scope(FLOAT_SCOPE):
+                return original(*args, **kwargs)
+
+        return call
+
+    for layer, _, original in before:
+        layer.call = marked(original)
+    try:
+        yield
+    finally:
+        for layer, replacement, _ in before:
+            if replacement is None:
+                del layer.call
+            else:
+                layer.call = replacement
+
+
 @contextlib.contextmanager
 def for_inference(model):
     """Within this context `model` traces to what a device can run: no cuDNN op, no state variable, all in float32."""

@@ -1,0 +1,206 @@
+"""ONNX's own recurrent ops: LSTM (with peepholes), GRU (both reset orders) and RNN, in one or both directions."""
+
+from dataclasses import dataclass, replace
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from zoo import layers
+from zoo.export.onnx.activations import activation_attributes
+from zoo.export.onnx.standins import stand_in
+from zoo.export.rules import Unsuitable, find_rule, rule
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """One direction of an ONNX recurrent op: its weights in ONNX's layout, without the axis of directions.
+
+    Args:
+        op: "LSTM", "GRU" or "RNN".
+        units: size of the hidden state.
+        kernel: (gates * units, features).
+        recurrent_kernel: (gates * units, units).
+        bias: (2 * gates * units,), first that of the kernel, then that of the recurrent kernel.
+        peephole: (3 * units,) or None.
+        attributes: further attributes of the op; those that are lists hold one direction's part.
+    """
+
+    op: str
+    units: int
+    kernel: np.ndarray
+    recurrent_kernel: np.ndarray
+    bias: np.ndarray
+    peephole: np.ndarray | None
+    attributes: dict
+
+
+@rule(keras.layers.LSTMCell, format="onnx")
+@rule(layers.PeepholeLSTMCell, format="onnx")
+@rule(keras.layers.GRUCell, format="onnx")
+@rule(keras.layers.SimpleRNNCell, format="onnx")
+def recurrent_op(use, target):
+    """ONNX's op for this cell"""
+    _check(use)
+    layer, recurrence = use.layer, describe(use.layer.cell)
+
+    def run(sequences, initial_state, mask):
+        x = tf.transpose(sequences, [1, 0, 2])
+        direction = "reverse" if layer.go_backwards else "forward"
+        ((outputs, *states),) = _op([recurrence], direction, x, initial_state)
+        return states[0], tf.transpose(outputs, [1, 0, 2]), states
+
+    return run
+
+
+@rule(keras.layers.Bidirectional, format="onnx")
+def bidirectional_op(use, target):
+    """ONNX's op for these cells, direction=bidirectional"""
+    _check(use)
+    layer, ways = use.layer, (use.layer.forward_layer, use.layer.backward_layer)
+    for way in ways:
+        if find_rule(replace(use, layer=way), format="onnx") is not recurrent_op:
+            raise Unsuitable(f"no ONNX op has the mathematics of {type(way).__name__}")
+    if ways[0].go_backwards:
+        raise Unsuitable("its forward layer goes backwards")
+    forward, backward = (describe(way.cell) for way in ways)
+    same = ("op", "units") if forward.op != "GRU" else ("op", "units", "linear_before_reset")
+    if any(_property(forward, name) != _property(backward, name) for name in same):
+        raise Unsuitable("its two directions differ")
+
+    def run(sequences, initial_state, mask):
+        x = tf.transpose(sequences, [1, 0, 2])
+        both = _op([forward, backward], "bidirectional", x, initial_state)
+        (ahead, *ahead_states), (back, *back_states) = both
+        if layer.return_sequences:
+            merged = _merge(layer.merge_mode, ahead, back)
+            merged = [tf.transpose(output, [1, 0, 2]) for output in merged]
+        else:
+            merged = _merge(layer.merge_mode, ahead_states[0], back_states[0])
+        result = (*merged, *ahead_states, *back_states) if layer.return_state else tuple(merged)
+        return result if len(result) > 1 else result[0]
+
+    return run
+
+
+def describe(cell):
+    """Return the `Recurrence` that computes what `cell` does.
+
+    Raises:
+        Unsuitable: an activation that ONNX does not know.
+    """
+    units = cell.units
+    gates = {keras.layers.SimpleRNNCell: 1, keras.layers.GRUCell: 3}.get(type(cell), 4)
+    kernel, recurrent_kernel = (np.asarray(w.numpy(), np.float32).T for w in (cell.kernel, cell.recurrent_kernel))
+    bias = np.zeros((2, gates * units), np.float32)
+    if getattr(cell, "bias", None) is not None:
+        given = np.atleast_2d(cell.bias.numpy())  # (1, gates * units), or (2, ...) of a GRU with reset_after
+        bias[: len(given)] = given
+    if gates == 1:
+        return Recurrence("RNN", units, kernel, recurrent_kernel, bias.ravel(), None, _activations(cell.activation))
+    if gates == 3:  # z r h in both
+        attributes = _activations(cell.recurrent_activation, cell.activation)
+        attributes["linear_before_reset"] = int(cell.reset_after)
+        return Recurrence("GRU", units, kernel, recurrent_kernel, bias.ravel(), None, attributes)
+    kernel, recurrent_kernel, bias = (_i_o_f_c(w, axis) for w, axis in ((kernel, 0), (recurrent_kernel, 0), (bias, 1)))
+    peephole = None
+    if isinstance(cell, layers.PeepholeLSTMCell):
+        p_i, p_f, p_o = cell.peephole.numpy()
+        peephole = np.concatenate([p_i, p_o, p_f])
+        attributes = _activations(*[keras.activations.sigmoid, keras.activations.tanh, keras.activations.tanh])
+    else:
+        attributes = _activations(cell.recurrent_activation, cell.activation, cell.activation)
+    return Recurrence("LSTM", units, kernel, recurrent_kernel, bias.ravel(), peephole, attributes)
+
+
+def _check(use):
+    if use.masked:
+        raise Unsuitable("a mask reaches it")
+    if len(use.shape) != 3:
+        raise Unsuitable(f"its sequences have {len(use.shape)} axes, where ONNX's recurrent ops take 3")
+    if use.layer.compute_dtype == "float64":
+        raise Unsuitable("it computes in float64")
+
+
+def _activations(*functions):
+    return activation_attributes(functions)
+
+
+def _property(recurrence, name):
+    return getattr(recurrence, name) if hasattr(recurrence, name) else recurrence.attributes[name]
+
+
+def _i_o_f_c(weights, axis):
+    i, f, c, o = np.split(weights, 4, axis=axis)  # Keras' order
+    return np.concatenate([i, o, f, c], axis=axis)
+
+
+def _merge(mode, ahead, back):
+    """Return what Bidirectional makes of its two outputs, as a list."""
+    if mode is None:
+        return [ahead, back]
+    if mode == "concat":
+        return [tf.concat([ahead, back], axis=-1)]
+    return [{"sum": ahead + back, "ave": (ahead + back) / 2, "mul": ahead * back}[mode]]
+
+
+def _op(ways, direction, x, initial_state):
+    """Run one op over `x` (time, batch, features); return (outputs, hidden[, cell]) for each of its directions."""
+    first = ways[0]
+    states = 2 if first.op == "LSTM" else 1
+    initial_state = initial_state or []
+    steps, batch = x.shape[0], x.shape[1]
+    state = tf.TensorSpec([batch, first.units], tf.float32)
+    specs = [tf.TensorSpec([steps, batch, first.units], tf.float32)] + [state] * states
+
+    def build(nodes, inputs, outputs):
+        x, *initial = inputs
+        weights = [
+            nodes.constant(np.stack([getattr(way, name) for way in ways]), name)
+            for name in ("kernel", "recurrent_kernel", "bias")
+        ]
+        starts = [_stack(nodes, initial[i::states]) for i in range(states)] if initial else []
+        if first.peephole is not None:
+            starts = [*(starts or ["", ""]), nodes.constant(np.stack([way.peephole for way in ways]), "peephole")]
+        arguments = [x, *weights, "", *starts] if starts else [x, *weights]  # "": no sequence_lens
+        attributes = dict(first.attributes)
+        for name, value in attributes.items():
+            if isinstance(value, list):
+                attributes[name] = [one for way in ways for one in way.attributes[name]]
+        groups = [outputs[i :: 1 + states] for i in range(1 + states)]  # per output of the op, one name per direction
+        written = [f"{nodes.scope}/{name}" if any(group) else "" for name, group in zip("yhc", groups, strict=False)]
+        nodes.add(first.op, arguments, written, hidden_size=first.units, direction=direction, **attributes)
+        if written[0] and direction == "reverse":  # ONNX gives the outputs in the order of the sequence
+            written[0] = _reverse(nodes, written[0])
+        for name, group, axis in zip(written, groups, [1, 0, 0], strict=False):
+            if name:
+                _unstack(nodes, name, group, axis)
+
+    flat = stand_in(build, [x, *initial_state], specs * len(ways))
+    return [flat[i * (1 + states) : (i + 1) * (1 + states)] for i in range(len(ways))]
+
+
+def _stack(nodes, names):
+    """Join tensors (batch, units) of one state, one for each direction, to (directions, batch, units)."""
+    axis = nodes.constant(np.array([0]), "first_axis")
+    rows = [nodes.add("Unsqueeze", [name, axis]) for name in names]
+    return rows[0] if len(rows) == 1 else nodes.add("Concat", rows, axis=0)
+
+
+def _reverse(nodes, name):
+    """Turn a tensor's first axis around; return the name of the result."""
+    slices = {"starts": -1, "ends": np.iinfo(np.int64).min, "axes": 0, "steps": -1}
+    return nodes.add("Slice", [name, *(nodes.constant(np.array([v]), key) for key, v in slices.items())])
+
+
+def _unstack(nodes, stacked, outputs, axis):
+    """Take a tensor apart along its axis of directions into the names in `outputs`."""
+    axes = nodes.constant(np.array([axis]), f"axis_{axis}")
+    if len(outputs) == 1:
+        nodes.add("Squeeze", [stacked, axes], outputs)
+        return
+    parts = [f"{stacked}_{way}" for way in ("forward", "backward")]
+    nodes.add("Split", [stacked], parts, axis=axis)
+    for part, output in zip(parts, outputs, strict=True):
+        if output:
+            nodes.add("Squeeze", [part, axes], [output])
