@@ -88,7 +88,7 @@ def _serve():
             answer = {"result": result}
         except errors.ZooError as error:
             answer = {"kind": type(error).__name__, "error": str(error)}
-        except Exception as error:  # noqa: BLE001 whatever a converter raises must reach the caller
+        except Exception as error:
             answer = {"kind": "ExportError", "error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()

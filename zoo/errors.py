@@ -1,4 +1,4 @@
-"""What can go wrong through no fault of the code. Each message says what was received, what was expected, what to do."""
+"""What can go wrong through no fault of the code. A message says what came, what was expected, what to do."""
 
 
 class ZooError(Exception):

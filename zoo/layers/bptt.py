@@ -1,7 +1,8 @@
 """Back-propagation through time for a split cell, in the loops of each backend.
 
-The custom gradient replays the steps backward through the vector-Jacobian product of one step, which the backend takes,
-collects the gradient of each step's projected input and recurrent part, and forms the weights' gradients after the loop.
+The custom gradient replays the steps backward through the vector-Jacobian product of one step, which the backend
+takes, collects the gradient of each step's projected input and recurrent part, and forms the weights' gradients after
+the loop.
 """
 
 import keras
@@ -30,8 +31,13 @@ def run_steps(
         The last output, all outputs (time, batch, ...) or None, the list of final states.
     """
 
+    def recur(states, weights):
+        recurrent = cell.recur(states, weights)
+        return [] if recurrent is None else [recurrent]
+
     def advance(inputs, recurrent, carry, weights):
         states, previous = carry[:-1], carry[-1]
+        recurrent = recurrent[0] if recurrent else None
         output, new_states = cell.advance(inputs["projected"], recurrent, states, weights, inputs.get("noise"))
         if "mask" in inputs:
             keep = inputs["mask"]
@@ -47,7 +53,7 @@ def run_steps(
     carry = [*states, _zero_output(cell, projected, states)]
     arguments = (
         advance,
-        cell.recur,
+        recur,
         inputs,
         carry,
         as_tensors(cell.recur_weights),
@@ -80,11 +86,14 @@ def _python_loop(advance, recur, inputs, carry, recur_weights, advance_weights, 
     return carry, ops.stack(outputs) if return_sequences else None
 
 
-def _recur_gradients(recur, states, recur_weights, gradient, vjp):
-    """Gradient of the weights that `recur` reads, all time steps as one batch. states, gradient: (time, batch, ...)."""
-    rows = [ops.reshape(s, (-1, *s.shape[2:])) for s in states]
-    gradient = ops.reshape(gradient, (-1, *gradient.shape[2:]))
-    return vjp(lambda *weights: recur(rows, list(weights)), recur_weights, gradient)
+def _sum(ones, others):
+    return [one + other for one, other in zip(ones, others, strict=True)]
+
+
+def _recur_gradients(recur, states, recur_weights, gradients, vjp):
+    """Gradient of the weights that `recur` reads: all time steps, (time, batch, ...), as one batch."""
+    states, gradients = [[ops.reshape(x, (-1, *x.shape[2:])) for x in several] for several in (states, gradients)]
+    return vjp(lambda *weights: recur(states, list(weights)), recur_weights, gradients)
 
 
 # ---------------------------------------------------------------------------------------------------------- TensorFlow
@@ -94,15 +103,15 @@ def _tensorflow_plain(advance, recur, inputs, carry, recur_weights, advance_weig
     import tensorflow as tf
 
     steps = tf.shape(inputs["projected"])[0]
-    outputs = _array(carry[-1], steps) if return_sequences else ()
+    outputs = _arrays(carry[-1:] if return_sequences else [], steps)
 
     def body(t, carry, outputs):
         now = {name: value[t] for name, value in inputs.items()}
         carry = advance(now, recur(carry[:-1], recur_weights), carry, advance_weights)
-        return t + 1, carry, outputs.write(t, carry[-1]) if return_sequences else ()
+        return t + 1, carry, _write(outputs, t, carry[-1:])
 
     _, carry, outputs = _while(body, steps, inputs["projected"], (tf.constant(0), carry, outputs))
-    return carry, outputs.stack() if return_sequences else None
+    return carry, outputs[0].stack() if return_sequences else None
 
 
 def _tensorflow_trained(advance, recur, inputs, carry, recur_weights, advance_weights, return_sequences):
@@ -115,29 +124,25 @@ def _tensorflow_trained(advance, recur, inputs, carry, recur_weights, advance_we
     def loop(projected, *tensors):
         carry, recur_weights, advance_weights = _split(tensors, widths)
         initial, steps = carry[:-1], tf.shape(projected)[0]
-        has_recurrent = recur(initial, recur_weights) is not None
 
         def at(t):
             return {"projected": projected[t], **{name: value[t] for name, value in others.items()}}
 
         def forward(t, carry, before, recurrents, outputs):
-            before = [array.write(t, state) for array, state in zip(before, carry[:-1], strict=True)]
             recurrent = recur(carry[:-1], recur_weights)
+            before, recurrents = _write(before, t, carry[:-1]), _write(recurrents, t, recurrent)
             carry = advance(at(t), recurrent, carry, advance_weights)
-            recurrents = recurrents.write(t, recurrent) if has_recurrent else ()
-            return t + 1, carry, before, recurrents, outputs.write(t, carry[-1]) if return_sequences else ()
+            return t + 1, carry, before, recurrents, _write(outputs, t, carry[-1:])
 
         start = (
             tf.constant(0),
             carry,
-            [_array(state, steps) for state in initial],
-            _array(recur(initial, recur_weights), steps) if has_recurrent else (),
-            _array(carry[-1], steps) if return_sequences else (),
+            _arrays(initial, steps),
+            _arrays(recur(initial, recur_weights), steps),
+            _arrays(carry[-1:] if return_sequences else [], steps),
         )
-        _, final, before, recurrents, outputs = _while(forward, steps, projected, start)
-        before = [array.stack() for array in before]
-        recurrents = recurrents.stack() if has_recurrent else None
-        outputs = outputs.stack() if return_sequences else None
+        _, final, *kept = _while(forward, steps, projected, start)
+        before, recurrents, outputs = [[array.stack() for array in arrays] for arrays in kept]
 
         def gradient(*d_results):
             d_carry, d_outputs = list(d_results[: len(carry)]), d_results[len(carry) :]
@@ -147,42 +152,42 @@ def _tensorflow_trained(advance, recur, inputs, carry, recur_weights, advance_we
                 if return_sequences:
                     d_carry = [*d_carry[:-1], d_carry[-1] + d_outputs[0][t]]
                 now, states = at(t), [state[t] for state in before]
-                recurrent = recurrents[t] if has_recurrent else None
                 previous = tf.zeros_like(d_carry[-1])  # only chosen or not: its value has no part in any derivative
-                sources = [now["projected"], [*states, previous], advance_weights, recurrent]
-                d_now, d_carry, d_step_weights, d_recurrent = _tf_vjp(
-                    lambda p, c, w, r: advance({**now, "projected": p}, r, c, w), sources, d_carry
+                sources = [now["projected"], [r[t] for r in recurrents], [*states, previous], advance_weights]
+                d_now, d_recurrent, d_carry, d_step_weights = _tf_vjp(
+                    lambda p, r, c, w: advance({**now, "projected": p}, r, c, w), sources, d_carry
                 )
-                if has_recurrent:
-                    d_recurrents = d_recurrents.write(t, d_recurrent)
-                    d_states = _tf_vjp(lambda *s: recur(list(s), recur_weights), states, d_recurrent)
-                    d_carry = [*[a + b for a, b in zip(d_carry[:-1], d_states, strict=True)], d_carry[-1]]
-                d_weights = [a + b for a, b in zip(d_weights, d_step_weights, strict=True)]
-                return k + 1, d_carry, d_projected.write(t, d_now), d_recurrents, d_weights
+                d_states = _tf_vjp(lambda *s: recur(list(s), recur_weights), states, d_recurrent)
+                d_carry = [*_sum(d_carry[:-1], d_states), d_carry[-1]]
+                d_projected, d_recurrents = _write(d_projected, t, [d_now]), _write(d_recurrents, t, d_recurrent)
+                return k + 1, d_carry, d_projected, d_recurrents, _sum(d_weights, d_step_weights)
 
             start = (
                 tf.constant(0),
                 d_carry,
-                _array(projected[0], steps),
-                _array(recurrents[0], steps) if has_recurrent else (),
+                _arrays([projected[0]], steps),
+                _arrays([r[0] for r in recurrents], steps),
                 [tf.zeros_like(w) for w in advance_weights],
             )
             _, d_carry, d_projected, d_recurrents, d_weights = _while(backward, steps, projected, start)
-            d_recur_weights = []
-            if has_recurrent:
-                d_recur_weights = _recur_gradients(recur, before, recur_weights, d_recurrents.stack(), _tf_vjp)
-            return (d_projected.stack(), *d_carry, *d_recur_weights, *d_weights)
+            d_recurrents = [array.stack() for array in d_recurrents]
+            d_recur_weights = _recur_gradients(recur, before, recur_weights, d_recurrents, _tf_vjp)
+            return (d_projected[0].stack(), *d_carry, *d_recur_weights, *d_weights)
 
-        return (*final, outputs) if return_sequences else tuple(final), gradient
+        return (*final, *outputs), gradient
 
     results = loop(inputs["projected"], *carry, *recur_weights, *advance_weights)
     return list(results[: len(carry)]), results[len(carry)] if return_sequences else None
 
 
-def _array(like, steps):
+def _arrays(likes, steps):
     import tensorflow as tf
 
-    return tf.TensorArray(like.dtype, size=steps, element_shape=like.shape)
+    return [tf.TensorArray(like.dtype, size=steps, element_shape=like.shape) for like in likes]
+
+
+def _write(arrays, t, values):
+    return [array.write(t, value) for array, value in zip(arrays, values, strict=False)]  # no arrays, nothing kept
 
 
 def _while(body, steps, timed, start):
@@ -197,7 +202,7 @@ def _while(body, steps, timed, start):
 
 
 def _tf_vjp(function, sources, d_results):
-    """Return the gradient of <function(*sources), d_results>, in the structure of `sources`, zeros where unconnected."""
+    """Return the gradient of <function(*sources), d_results>, structured as `sources`, zeros where unconnected."""
     import tensorflow as tf
 
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -263,18 +268,14 @@ def _jax_trained(advance, recur, inputs, carry, recur_weights, advance_weights, 
                 advance_weights,
             )
             d_projected, d_recurrent, d_carry, d_step_weights = vjp(d_carry)
-            if d_recurrent is not None:
-                (d_states,) = jax.vjp(lambda s: recur(s, recur_weights), states)[1](d_recurrent)
-                d_carry = [*[a + b for a, b in zip(d_carry[:-1], d_states, strict=True)], d_carry[-1]]
-            d_weights = [a + b for a, b in zip(d_weights, d_step_weights, strict=True)]
-            return (d_carry, d_weights), (d_projected, d_recurrent)
+            (d_states,) = jax.vjp(lambda s: recur(s, recur_weights), states)[1](d_recurrent)
+            d_carry = [*_sum(d_carry[:-1], d_states), d_carry[-1]]
+            return (d_carry, _sum(d_weights, d_step_weights)), (d_projected, d_recurrent)
 
         start = (d_final, [ops.zeros_like(w) for w in advance_weights])
         timed = (projected, before, recurrents, d_outputs, others)
         (d_carry, d_weights), (d_projected, d_recurrents) = jax.lax.scan(step, start, timed, reverse=True)
-        d_recur_weights = []
-        if d_recurrents is not None:
-            d_recur_weights = _recur_gradients(recur, before, recur_weights, d_recurrents, _jax_vjp)
+        d_recur_weights = _recur_gradients(recur, before, recur_weights, d_recurrents, _jax_vjp)
         return d_projected, d_carry, d_recur_weights, d_weights, None
 
     loop.defvjp(forward, gradient)

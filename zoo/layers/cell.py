@@ -73,7 +73,7 @@ class Cell(keras.layers.Layer):
 
 def as_tensors(variables):
     """Return the values of variables, in the dtype that the layer computes in."""
-    return [ops.convert_to_tensor(variable) for variable in variables]
+    return [ops.copy(variable) for variable in variables]  # on TensorFlow a conversion would leave it a variable
 
 
 def check_units(units):

@@ -50,7 +50,9 @@ class Recurrent(keras.layers.RNN):
 
     def __init__(self, cell, **kwargs):
         if not isinstance(cell, Cell):
-            raise SettingError(f"cell is a {type(cell).__name__}; expected a zoo Cell (keras.layers.RNN takes any other)")
+            raise SettingError(
+                f"cell is a {type(cell).__name__}; expected a zoo Cell (keras.layers.RNN takes any other)"
+            )
         super().__init__(cell, **kwargs)
 
     def inner_loop(self, sequences, initial_state, mask, training=False):

@@ -1,0 +1,27 @@
+"""What all tests share: seeds, and the place of the real data."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Give every test the same random weights and inputs, whatever ran before it."""
+    np.random.seed(0)
+    import keras
+
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real data sets: `RECURRENT_ZOO_DATA`, or `shared/data` beside the project."""
+    folder = Path(os.environ.get("RECURRENT_ZOO_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set RECURRENT_ZOO_DATA to their folder")
+    return folder

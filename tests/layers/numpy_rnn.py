@@ -1,0 +1,26 @@
+"""The formulas in NumPy, written from the papers and not from the package."""
+
+import numpy as np
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def peephole_lstm(x, weights, states, mask=None):
+    """Gers and Schmidhuber's peephole LSTM. x (batch, time, features); weights W U b P; states h c. All outputs, h, c."""
+    kernel, recurrent_kernel, bias, peephole = weights
+    h, c = states
+    outputs = []
+    for t in range(x.shape[1]):
+        z = x[:, t] @ kernel + h @ recurrent_kernel + bias
+        zi, zf, zc, zo = np.split(z, 4, axis=-1)
+        i = sigmoid(zi + peephole[0] * c)
+        f = sigmoid(zf + peephole[1] * c)
+        new_c = f * c + i * np.tanh(zc)
+        o = sigmoid(zo + peephole[2] * new_c)
+        new_h = o * np.tanh(new_c)
+        keep = np.ones((len(x), 1), bool) if mask is None else mask[:, t, None]
+        h, c = np.where(keep, new_h, h), np.where(keep, new_c, c)
+        outputs.append(h)
+    return np.stack(outputs, axis=1), h, c

@@ -1,0 +1,211 @@
+"""What every recurrent layer promises, for each line of the table."""
+
+import cases
+import keras
+import numpy as np
+import pytest
+from gradients import gradients
+from keras import ops
+
+BATCH, TIME, FEATURES = 3, 7, 4
+# float32 over a few steps: rounding of sums of about ten terms, twice.
+CLOSE = {"rtol": 1e-5, "atol": 2e-6}
+MASK = np.array([[1, 1, 1, 1, 0, 0, 0], [0, 1, 0, 1, 1, 0, 1], [0, 0, 0, 0, 0, 0, 0]], bool)
+
+each_layer = pytest.mark.parametrize("case", cases.LAYERS, ids=str)
+
+
+def sequences(dtype="float32"):
+    return np.random.normal(size=(BATCH, TIME, FEATURES)).astype(dtype)
+
+
+def randomised(layer, scale=0.5):
+    """Build `layer` and give every weight a random value: zeros would hide what reads them."""
+    layer.build((BATCH, TIME, FEATURES))
+    layer.set_weights([w + scale * np.random.normal(size=w.shape).astype(w.dtype) for w in layer.get_weights()])
+    return layer
+
+
+def twin(case, layer, **options):
+    """The same layer, same weights, with other options."""
+    other = case.make(**options)
+    other.build((BATCH, TIME, FEATURES))
+    other.set_weights(layer.get_weights())
+    return other
+
+
+def arrays(tensors):
+    return [ops.convert_to_numpy(t) for t in keras.tree.flatten(tensors)]
+
+
+@each_layer
+def test_stepping_equals_the_whole_sequence(case):
+    x, layer = sequences(), randomised(case.make(return_sequences=True, return_state=True))
+    whole, *final = arrays(layer(x))
+    states = layer.cell.get_initial_state(BATCH)
+    for t in range(TIME):
+        output, states = layer.cell(x[:, t], states)
+        np.testing.assert_allclose(ops.convert_to_numpy(output), whole[:, t], **CLOSE)
+    for stepped, state in zip(arrays(states), final, strict=True):
+        np.testing.assert_allclose(stepped, state, **CLOSE)
+
+
+@each_layer
+@pytest.mark.parametrize("training", [False, True])
+def test_the_loop_equals_keras_rnn_over_the_same_cell(case, training):
+    x = sequences()
+    for options in (
+        {},
+        {"return_sequences": True, "return_state": True},
+        {"go_backwards": True, "return_sequences": True},
+        {"unroll": True, "return_state": True},
+        {"return_sequences": True, "zero_output_for_mask": True},
+    ):
+        layer = randomised(case.make(**options))
+        peer = keras.layers.RNN(layer.cell, **options)
+        for mask in (None, MASK):
+            expected = arrays(peer(x, mask=mask, training=training))
+            for ours, theirs in zip(arrays(layer(x, mask=mask, training=training)), expected, strict=True):
+                np.testing.assert_allclose(ours, theirs, **CLOSE)
+
+
+@each_layer
+def test_masked_steps_leave_the_states_alone(case):
+    x, layer = sequences(), randomised(case.make(return_sequences=True, return_state=True))
+    outputs, *final = arrays(layer(x, mask=MASK))
+    for row in range(BATCH):
+        kept = x[row : row + 1, MASK[row]]
+        if kept.shape[1] == 0:
+            for state, start in zip(final, arrays(layer.cell.get_initial_state(1)), strict=True):
+                np.testing.assert_allclose(state[row], start[0], **CLOSE)
+            continue
+        short, *short_final = arrays(layer(kept))
+        np.testing.assert_allclose(outputs[row, MASK[row]], short[0], **CLOSE)
+        for state, short_state in zip(final, short_final, strict=True):
+            np.testing.assert_allclose(state[row], short_state[0], **CLOSE)
+
+
+@each_layer
+def test_a_changed_masked_input_changes_nothing(case):
+    x, layer = sequences(), randomised(case.make(return_sequences=True))
+    other = np.where(MASK[..., None], x, 1e3).astype("float32")
+    np.testing.assert_array_equal(*[arrays(layer(one, mask=MASK))[0] for one in (x, other)])
+
+
+@each_layer
+def test_go_backwards_is_the_reversed_sequence(case):
+    x, layer = sequences(), randomised(case.make(return_sequences=True))
+    back = twin(case, layer, return_sequences=True, go_backwards=True)
+    np.testing.assert_allclose(arrays(back(x))[0], arrays(layer(x[:, ::-1].copy()))[0], **CLOSE)
+
+
+@each_layer
+def test_initial_state_continues_a_sequence(case):
+    x, layer = sequences(), randomised(case.make(return_sequences=True, return_state=True))
+    whole, *final = arrays(layer(x))
+    _, *middle = layer(x[:, :3])
+    rest, *end = arrays(layer(x[:, 3:], initial_state=middle))
+    np.testing.assert_allclose(rest, whole[:, 3:], **CLOSE)
+    for one, other in zip(end, final, strict=True):
+        np.testing.assert_allclose(one, other, **CLOSE)
+
+
+@each_layer
+def test_stateful_continues_and_reset_starts_afresh(case):
+    x, plain = sequences(), randomised(case.make(return_sequences=True))
+    layer = twin(case, plain, return_sequences=True, stateful=True)
+    whole = arrays(plain(x))[0]
+    first = arrays(layer(x[:, :3]))[0]
+    np.testing.assert_allclose(np.concatenate([first, arrays(layer(x[:, 3:]))[0]], axis=1), whole, **CLOSE)
+    layer.reset_state()
+    np.testing.assert_allclose(arrays(layer(x[:, :3]))[0], first, **CLOSE)
+
+
+@each_layer
+def test_bidirectional_joins_both_directions(case):
+    x = sequences()
+    both = keras.layers.Bidirectional(case.make(return_sequences=True))
+    randomised(both)
+    forward = twin(case, both.forward_layer, return_sequences=True)
+    backward = twin(case, both.backward_layer, return_sequences=True)
+    expected = np.concatenate([arrays(forward(x))[0], arrays(backward(x[:, ::-1].copy()))[0][:, ::-1]], axis=-1)
+    np.testing.assert_allclose(arrays(both(x))[0], expected, **CLOSE)
+
+
+@each_layer
+def test_open_batch_and_time_take_any_size(case):
+    inputs = keras.Input((None, FEATURES))
+    model = keras.Model(inputs, case.make(return_sequences=True)(inputs))
+    assert model.output_shape[:2] == (None, None)
+    for batch, time in ((1, 1), (4, 9)):
+        x = np.random.normal(size=(batch, time, FEATURES)).astype("float32")
+        assert model.predict(x, verbose=0).shape[:2] == (batch, time)
+
+
+@each_layer
+def test_a_saved_model_answers_the_same(case, tmp_path):
+    inputs = keras.Input((TIME, FEATURES))
+    options = {"return_sequences": True, "go_backwards": True, "zero_output_for_mask": True}
+    model = keras.Model(inputs, randomised(case.make(**options))(inputs))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert loaded.layers[1].get_config() == model.layers[1].get_config()
+    x = sequences()
+    np.testing.assert_allclose(arrays(loaded(x))[0], arrays(model(x))[0], **CLOSE)
+
+
+@each_layer
+@pytest.mark.parametrize("mask", [None, MASK], ids=["unmasked", "masked"])
+@pytest.mark.parametrize("return_sequences", [False, True])
+def test_gradients_equal_automatic_differentiation(case, mask, return_sequences):
+    x = sequences()
+    layer = randomised(case.make(return_sequences=return_sequences))
+    peer = keras.layers.RNN(layer.cell, return_sequences=return_sequences)
+    peer.build(x.shape)
+    cotangent = np.random.normal(size=layer.compute_output_shape(x.shape)).astype("float32")
+    call = {} if mask is None else {"mask": mask}
+    # Sums over batch and time in another order than automatic differentiation takes them.
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    ours, theirs = gradients(layer, x, cotangent, **call), gradients(peer, x, cotangent, **call)
+    for one, other in zip(ours, theirs, strict=True):
+        assert np.abs(other).max() > 1e-3  # a gradient that is zero anyway would show nothing
+        np.testing.assert_allclose(one, other, **close)
+
+
+@each_layer
+def test_the_gradient_of_an_initial_state_flows(case):
+    """As in an encoder-decoder: the decoder's loss must reach the encoder through the states."""
+    x = sequences()
+    inputs = keras.Input((TIME, FEATURES))
+    _, *states = case.make(return_state=True, name="encoder")(inputs)
+    model = keras.Model(inputs, case.make(name="decoder")(inputs[:, :2], initial_state=states))
+    cotangent = np.ones(model(x).shape, "float32")
+    encoder = [v.path for v in model.trainable_variables].index(model.get_layer("encoder").cell.kernel.path)
+    assert np.abs(gradients(model, x, cotangent)[1 + encoder]).max() > 1e-4
+
+
+@each_layer
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_computes_in_half_and_keeps_weights_in_float32(case, dtype):
+    x, layer = sequences(), randomised(case.make(return_sequences=True))
+    half = twin(case, layer, return_sequences=True, dtype=dtype)
+    assert {v.dtype for v in half.variables if v.trainable} == {"float32"}
+    for training in (False, True):
+        output = half(x, training=training)
+        assert keras.backend.standardize_dtype(output.dtype) == dtype.removeprefix("mixed_")
+        # bfloat16 has 8 bits of mantissa: steps of 1/256 near 1, a few of them after seven steps.
+        np.testing.assert_allclose(arrays(ops.cast(output, "float32"))[0], arrays(layer(x))[0], atol=0.03)
+
+
+@each_layer
+def test_training_lowers_the_loss_compiled_or_not(case):
+    x = sequences()
+    y = x.mean(axis=(1, 2))[:, None]
+    for jit_compile in (False, "auto", True):
+        if keras.backend.backend() == "torch" and jit_compile is True:
+            continue  # torch.compile needs a C++ compiler at run time
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((TIME, FEATURES)), case.make(), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.Adam(0.03), "mse", jit_compile=jit_compile)
+        losses = model.fit(x, y, epochs=12, verbose=0).history["loss"]
+        assert losses[-1] < 0.5 * losses[0]

@@ -1,0 +1,73 @@
+"""`Recurrent` where no layer of the table shows it: chance within a step, no recurrent matmul, bad input."""
+
+import keras
+import numpy as np
+import pytest
+from gradients import gradients
+from keras import ops
+
+from zoo.errors import SettingError
+from zoo.layers import Cell, Recurrent
+
+BATCH, TIME, UNITS = 3, 6, 4
+
+
+class NoisyCell(Cell):
+    """A leaky unit whose input is dropped at random, with a local recurrent weight: no `recur`, noise in `advance`."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = self.state_size = self.output_size = units
+        self.noise_given = None
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=(input_shape[-1], self.units), name="kernel")
+        self.leak = self.add_weight(shape=(self.units,), initializer="ones", name="leak")
+
+    @property
+    def advance_weights(self):
+        return [self.leak]
+
+    def draw_noise(self, steps, batch_size):
+        return ops.convert_to_tensor(self.noise_given)
+
+    def project(self, inputs):
+        return ops.matmul(inputs, self.kernel)
+
+    def advance(self, projected, recurrent, states, weights, noise=None):
+        assert recurrent is None
+        hidden = ops.tanh(weights[0] * states[0] + (projected if noise is None else noise * projected))
+        return 2 * hidden, [hidden]
+
+
+def test_noise_is_replayed_in_the_gradient():
+    x = np.random.normal(size=(BATCH, TIME, 2)).astype("float32")
+    cell = NoisyCell(UNITS)
+    cell.noise_given = np.random.binomial(1, 0.5, size=(TIME, BATCH, UNITS)).astype("float32")
+    layer = Recurrent(cell, return_sequences=True)
+    layer.build(x.shape)
+    cotangent = np.random.normal(size=(BATCH, TIME, UNITS)).astype("float32")
+    unrolled = Recurrent(cell, return_sequences=True, unroll=True)  # plain automatic differentiation
+    unrolled.build(x.shape)
+    for ours, automatic in zip(*[gradients(one, x, cotangent) for one in (layer, unrolled)], strict=True):
+        np.testing.assert_allclose(ours, automatic, rtol=1e-4, atol=1e-5)
+
+
+def test_noise_acts_in_training_only():
+    x = np.random.normal(size=(BATCH, TIME, 2)).astype("float32")
+    cell = NoisyCell(UNITS)
+    cell.noise_given = np.zeros((TIME, BATCH, UNITS), "float32")
+    layer = Recurrent(cell)
+    assert not ops.convert_to_numpy(layer(x, training=True)).any()
+    assert ops.convert_to_numpy(layer(x, training=False)).any()
+
+
+def test_the_output_need_not_be_the_state():
+    layer = Recurrent(NoisyCell(UNITS), return_state=True)
+    output, state = layer(np.random.normal(size=(BATCH, TIME, 2)).astype("float32"))
+    np.testing.assert_allclose(ops.convert_to_numpy(output), 2 * ops.convert_to_numpy(state))
+
+
+def test_another_cell_is_refused_with_the_way_out():
+    with pytest.raises(SettingError, match=r"GRUCell.*keras\.layers\.RNN"):
+        Recurrent(keras.layers.GRUCell(3))
