@@ -95,6 +95,24 @@ def test_bad_file_is_named_in_one_sentence(tmp_path, content, said):
     assert message.endswith(".") and ". " not in re.sub(r"\(.*\)", "", message)  # libsndfile's words are in brackets
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["clip.wav", "clip.flac", "clip.ogg"])
+def test_damaged_file_reads_or_is_refused_but_nothing_else(wav, name):
+    """Fuzzing: bytes are changed and the end cut off at random, in the header more than elsewhere."""
+    path = wav(tone(8000, seconds=0.1), name=name)
+    intact, random = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(3000):
+        damaged = bytearray(intact)
+        for _ in range(random.integers(1, 6)):
+            damaged[random.integers(64 if random.random() < 0.7 else len(damaged))] = random.integers(256)
+        path.write_bytes(damaged[: len(damaged) if random.random() < 0.7 else random.integers(len(damaged))])
+        try:
+            samples = read_audio(path, 16000)
+        except DataError:
+            continue
+        assert samples.ndim == 1 and np.abs(samples).max(initial=0.0) <= 1.0
+
+
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"gone\.wav: no such file"):
         read_audio(tmp_path / "gone.wav", 16000)

@@ -107,6 +107,11 @@ def test_validation_can_have_a_speaker_of_its_own(fsdd):
     assert of == {"anna": "test", "bo_b": "train", "cid": "validation"}
 
 
+def test_training_cannot_be_held_out(fsdd):
+    with pytest.raises(SettingError, match="'train', expected one of validation, test"):
+        load(fsdd).hold_out("anna", split="train")
+
+
 def test_unknown_speaker_is_answered_with_the_known_ones(fsdd):
     with pytest.raises(DataError, match=r"'eve', expected one of anna, bo_b, cid\."):
         load(fsdd, test_speaker="eve")

@@ -32,7 +32,7 @@ class Keywords:
     @property
     def samples(self):
         """All clips as float32 (clips, length) in [-1, 1]; made anew at each use, at twice the memory of `pcm`."""
-        return _to_float(self.pcm)
+        return _to_float(self.pcm, range(len(self.pcm)))
 
     def select(self, split):
         """Return the clips of one split.
@@ -46,9 +46,9 @@ class Keywords:
         Raises:
             SettingError: there is no split of that name.
         """
-        _check_split(split)
-        chosen = self.split == split
-        return _to_float(self.pcm[chosen]), self.labels[chosen]
+        _check_split(split, SPLITS)
+        rows = np.flatnonzero(self.split == split)
+        return _to_float(self.pcm, rows), self.labels[rows]
 
     def hold_out(self, speaker, *, split="test"):
         """Give one split to one speaker; what the others had there goes to training.
@@ -70,7 +70,7 @@ class Keywords:
             >>> len(samples)
             20
         """
-        _check_split(split)
+        _check_split(split, ("validation", "test"))
         known = sorted(set(self.speakers) - {""})
         if speaker not in known:
             raise DataError(
@@ -125,7 +125,7 @@ def load_keywords(data, *, sample_rate, seconds, test_speaker=None, skip_bad=Fal
         if not value > 0:
             raise SettingError(f"{name} is {value!r}, expected a positive number.")
     length = round(sample_rate * seconds)
-    if str(data) == "demo":
+    if data == "demo":
         keywords = _load_demo(sample_rate, length)
     else:
         keywords = _load_folder(_find(data), sample_rate, length, skip_bad, seed)
@@ -246,9 +246,9 @@ def _cut_noise(noise, split, length, random, path):
     return noise[at : at + length] * random.uniform()
 
 
-def _check_split(split):
-    if split not in SPLITS:
-        raise SettingError(f"split is {split!r}, expected one of {', '.join(SPLITS)}.")
+def _check_split(split, expected):
+    if split not in expected:
+        raise SettingError(f"split is {split!r}, expected one of {', '.join(expected)}.")
 
 
 def _check_splits(keywords):
@@ -276,5 +276,9 @@ def _to_pcm(samples):
     return np.clip(np.rint(samples * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
 
 
-def _to_float(pcm):
-    return np.divide(pcm, _FULL_SCALE, dtype=np.float32)
+def _to_float(pcm, rows):
+    """Row by row, so that a large set is never held in a third copy."""
+    samples = np.empty((len(rows), pcm.shape[1]), dtype=np.float32)
+    for row, clip in zip(samples, rows, strict=True):
+        np.divide(pcm[clip], _FULL_SCALE, out=row)
+    return samples
