@@ -25,6 +25,13 @@ def _erfc(context, node, name, args):
     context.replace_inputs(node, [one.output[0], erf.output[0]])
 
 
+def _reverse(context, node, name, args):
+    axes = np.atleast_1d(node.inputs[1].get_tensor_value(as_list=False)).astype(np.int64)
+    bounds = {"starts": -1, "ends": np.iinfo(np.int64).min, "axes": axes, "steps": -1}
+    constants = [context.make_const(f"{name}/{key}", np.zeros_like(axes) + value) for key, value in bounds.items()]
+    context.replace_inputs(node, [node.input[0], *(constant.output[0] for constant in constants)])
+
+
 def _as_it_is(context, node, name, args):
     pass
 
@@ -32,7 +39,18 @@ def _as_it_is(context, node, name, args):
 _HANDLERS = {
     "SelectV2": (_as_it_is, ["Where"]),  # tf2onnx multiplies by 0 and 1, which lets a masked NaN through
     "Erfc": (_erfc, ["Sub"]),  # in Keras' gelu; tf2onnx has no form for it
+    "ReverseV2": (_reverse, ["Slice"]),  # tf2onnx takes five nodes
 }
+# All that help here but the one that merges equal nodes: which of them it keeps differs from run to run.
+_OPTIMIZERS = (
+    "TransposeOptimizer",
+    "ConstFoldOptimizer",
+    "LoopOptimizer",
+    "ReshapeOptimizer",
+    "GlobalPoolOptimizer",
+    "IdentityOptimizer",
+    "BackToBackOptimizer",
+)
 
 
 @dataclass(frozen=True)
@@ -104,7 +122,8 @@ def _convert(concrete, input_names, renamed):
                 )
             except (ValueError, NotImplementedError, RuntimeError) as error:
                 raise ExportError(f"tf2onnx cannot convert the model: {error}") from error
-            return optimizer.optimize_graph(graph).make_graph("")
+            steps = {name: getattr(optimizer, name) for name in _OPTIMIZERS}
+            return optimizer.optimize_graph(graph, optimizers=steps).make_graph("")
 
 
 @contextlib.contextmanager

@@ -1,86 +1,150 @@
-"""Bring a converted graph into its final form: the same bytes for the same model, and nothing in it but the model."""
+"""Bring a converted graph into its final form: the same bytes for the same model, and nothing in it but the model.
+
+tf2onnx numbers names on from one conversion to the next, and the order of its constants differs from run to run. So order and names are made anew here, from what the graph computes.
+"""
 
 import re
 
 import onnx
 
-from zoo.export.onnx.graphs import subgraphs
+from zoo.export.onnx.graphs import consumed_names, subgraphs
 
 
 def tidy(graph, name):
-    """Give the graph stable names, keep one copy of equal constants, drop hints and descriptions; in place."""
-    graph.name, graph.doc_string = name, ""
-    for part in subgraphs(graph):
-        _share_constants(part)
+    """Give `graph` stable order and names, one copy of equal constants, no dead nodes, hints or descriptions."""
+    graph.name = name
+    for part in reversed(subgraphs(graph)):  # innermost first: a node that moves takes a copy of its graphs along
+        _skip_identities(part)
+    _share_constants(graph)
+    for part in reversed(subgraphs(graph)):
+        _sort(part)
         del part.value_info[:]
         part.doc_string = ""
         for node in part.node:
             node.doc_string = ""
             kept = [attribute for attribute in node.attribute if not attribute.name.startswith("_")]
             del node.attribute[:]
-            node.attribute.extend(kept)
-    for value in graph.output:
-        _forget_names_of_sizes(value)
+            node.attribute.extend(sorted(kept, key=lambda attribute: attribute.name))
+    for value in (*graph.input, *graph.output):
+        for size in value.type.tensor_type.shape.dim:
+            if not size.HasField("dim_value"):
+                size.Clear()
     for value in graph.input:
-        _forget_names_of_sizes(value)
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     _rename(graph)
     return graph
 
 
-def _forget_names_of_sizes(value):
-    for size in value.type.tensor_type.shape.dim:
-        if not size.HasField("dim_value"):
-            size.Clear()
+def _skip_identities(graph):
+    """Let what reads a copy of a tensor read the tensor; copies remain where a graph's output needs one."""
+    copies = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Identity"}
+
+    def source(name):
+        while name in copies:
+            name = copies[name]
+        return name
+
+    kept = [node for node in graph.node if node.op_type != "Identity"]
+    own = {name for node in kept for name in node.output}
+    called = {}
+    for output in graph.output:
+        name = source(output.name)
+        if name in own and name not in called:
+            called[name] = output.name
+    _replace_names(graph, lambda name: called.get(source(name), source(name)))
+    for node in kept:
+        node.output[:] = [called.get(name, name) for name in node.output]
+    for output in graph.output:
+        name = source(output.name)
+        if called.get(name) != output.name:
+            kept.append(onnx.helper.make_node("Identity", [called.get(name, name)], [output.name]))
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _share_constants(graph):
-    """Keep one of all constants with the same type, shape and content."""
-    first, same = {}, {}
-    kept = []
-    for constant in graph.initializer:
-        value = onnx.numpy_helper.to_array(constant)
-        key = (constant.data_type, value.shape, value.tobytes())
-        if key in first:
-            same[constant.name] = first[key]
-        else:
-            first[key] = constant.name
-            kept.append(constant)
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    """Keep one of all constants with the same type, shape and content, in the outermost graph."""
+    kept, same = {}, {}
+    for part in subgraphs(graph):
+        for constant in part.initializer:
+            value = onnx.numpy_helper.to_array(constant)
+            first = kept.setdefault((constant.data_type, value.shape, value.tobytes()), constant)
+            same[constant.name] = first.name
+    constants = list(kept.values())
+    for part in subgraphs(graph):
+        del part.initializer[:]
+    graph.initializer.extend(constants)
+    _replace_names(graph, lambda name: same.get(name, name))
+
+
+def _replace_names(graph, replacement):
     for part in subgraphs(graph):
         for node in part.node:
-            node.input[:] = [same.get(name, name) for name in node.input]
+            node.input[:] = [replacement(name) for name in node.input]
+
+
+def _sort(graph):
+    """Put nodes in the order in which the outputs ask for them, and drop those that no output asks for."""
+    makers = {name: node for node in graph.node for name in node.output if name}
+    reads = {id(node): _read_by(node) for node in graph.node}
+    order, done = [], set()
+    for output in graph.output:
+        pending = [output.name]
+        while pending:
+            node = makers.get(pending[-1])
+            missing = [n for n in reads[id(node)] if n in makers and id(makers[n]) not in done] if node else []
+            if node is None or id(node) in done:
+                pending.pop()
+            elif missing:
+                pending.append(missing[0])
+            else:
+                pending.pop()
+                done.add(id(node))
+                order.append(node)
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in order]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def _read_by(node):
+    inner = [consumed_names(a.g) for a in node.attribute if a.HasField("g")]
+    return [*node.input, *sorted(set().union(*inner))]
 
 
 def _rename(graph):
-    """Number names by their place in the graph: tf2onnx counts on from one conversion to the next."""
-    fixed = {value.name for value in (*graph.input, *graph.output)}
-    names = {"": "", **{name: name for name in fixed}}
-    taken = set(fixed)
+    """Name nodes and tensors after their scopes, numbered by their place; constants after what reads them first."""
+    names = {"": "", **{value.name: value.name for value in (*graph.input, *graph.output)}}
+    taken = set(names)
+    constants = {constant.name for constant in graph.initializer}
 
-    def renamed(name):
+    def add(name, wish):
         if name not in names:
-            base = re.sub(r"__\d+", "", name).removeprefix("StatefulPartitionedCall/").removesuffix(":0")
-            candidate, number = base, 1
-            while candidate in taken:
+            wish = re.sub(r"__\d+|^StatefulPartitionedCall/|:0$", "", wish)
+            names[name], number = wish, 1
+            while names[name] in taken:
                 number += 1
-                candidate = f"{base}.{number}"
-            taken.add(candidate)
-            names[name] = candidate
-        return names[name]
+                names[name] = f"{wish}.{number}"
+            taken.add(names[name])
 
-    nodes = 0
     for part in subgraphs(graph):
-        for constant in part.initializer:
-            constant.name = renamed(constant.name)
+        for value in (*part.input, *part.output):
+            add(value.name, value.name)
         for node in part.node:
-            node.input[:] = [renamed(name) for name in node.input]
-            node.output[:] = [renamed(name) for name in node.output]
-        if part is not graph:
-            for value in (*part.input, *part.output):
-                value.name = renamed(value.name)
+            for name in node.output:
+                add(name, name)
+            node.name = next(names[name] for name in node.output if name)
+            for place, name in enumerate(node.input):
+                if name in constants:
+                    add(name, f"{node.name}/input_{place}")
     for part in subgraphs(graph):
         for node in part.node:
-            node.name = f"{node.op_type}_{nodes}" if not node.output else f"{node.output[0] or node.output[1]}"
-            nodes += 1
+            node.input[:] = [names[name] for name in node.input]
+            node.output[:] = [names[name] for name in node.output]
+        for value in (*part.input, *part.output):
+            value.name = names[value.name]
+    used = [constant for constant in graph.initializer if constant.name in names]
+    used = [onnx.TensorProto.FromString(constant.SerializeToString()) for constant in used]
+    for constant in used:
+        constant.name = names[constant.name]
+    del graph.initializer[:]
+    graph.initializer.extend(sorted(used, key=lambda constant: constant.name))
