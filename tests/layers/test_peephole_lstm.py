@@ -47,20 +47,22 @@ def test_without_peepholes_it_is_the_lstm_of_keras():
     "mask", [None, np.array([[1, 1, 0, 1, 1, 0], [0, 1, 1, 1, 0, 0]], bool)], ids=["plain", "mask"]
 )
 def test_gradients_equal_finite_differences_of_the_formula(mask):
-    layer = layer_with_random_weights("float64", return_sequences=True)
+    # Only on TensorFlow does Keras multiply float64 matrices in float64.
+    dtype = "float64" if keras.backend.backend() == "tensorflow" else "float32"
+    layer = layer_with_random_weights(dtype, return_sequences=True)
     x = np.random.normal(size=(BATCH, TIME, FEATURES))
     cotangent = np.random.normal(size=(BATCH, TIME, UNITS))
-    weights = [w.copy() for w in layer.get_weights()]
+    weights = [w.astype("float64") for w in layer.get_weights()]
     states = np.zeros((2, BATCH, UNITS))
 
     def loss():
         return (peephole_lstm(x, weights, states, mask)[0] * cotangent).sum()
 
     numeric = finite_differences(loss, [x, *weights])
-    ours = gradients(layer, x, cotangent, **({} if mask is None else {"mask": mask}))
-    # Central differences with step 1e-6 in float64: rounding 1e-10 times the loss, curvature 1e-12. Keras multiplies
-    # float64 matrices in float32 everywhere but on TensorFlow: sums of ten terms near 1, six steps.
-    rtol, atol = (1e-6, 1e-7) if keras.backend.backend() == "tensorflow" else (1e-4, 1e-5)
+    ours = gradients(layer, x.astype(dtype), cotangent.astype(dtype), **({} if mask is None else {"mask": mask}))
+    # Central differences with step 1e-6 in float64: rounding 1e-10 times the loss, curvature 1e-12.
+    # In float32: sums of ten terms near 1 over six steps.
+    rtol, atol = (1e-6, 1e-7) if dtype == "float64" else (1e-4, 1e-5)
     for one, other in zip(ours, numeric, strict=True):
         np.testing.assert_allclose(one, other, rtol=rtol, atol=atol)
 
