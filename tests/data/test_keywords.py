@@ -28,14 +28,15 @@ def record(path, seconds=0.1, rate=RATE):
     soundfile.write(path, noise, rate, subtype="PCM_16", format="WAV")
 
 
-@pytest.fixture
-def fsdd(tmp_path):
+@pytest.fixture(scope="module")
+def fsdd(tmp_path_factory):
     """Three speakers, one of them with an underscore, ten digits, twelve takes, in the layout of Free Spoken Digits."""
+    folder = tmp_path_factory.mktemp("fsdd")
     for speaker in FSDD_SPEAKERS:
         for digit in range(10):
             for index in range(12):
-                record(tmp_path / "fsdd" / "recordings" / f"{digit}_{speaker}_{index}.wav")
-    return tmp_path / "fsdd"
+                record(folder / "recordings" / f"{digit}_{speaker}_{index}.wav")
+    return folder
 
 
 @pytest.fixture
@@ -47,10 +48,10 @@ def own(tmp_path):
     return tmp_path / "own"
 
 
-@pytest.fixture
-def speech_commands(tmp_path):
+@pytest.fixture(scope="module")
+def speech_commands(tmp_path_factory):
     """The layout of Speech Commands v2: ten keywords and three other words, six speakers, two of them in the lists."""
-    folder = tmp_path / "speech_commands"
+    folder = tmp_path_factory.mktemp("speech_commands")
     for word in (*COMMANDS, *OTHER_WORDS):
         for speaker in range(6):
             for take in range(2):
@@ -117,11 +118,12 @@ def test_unknown_speaker_is_answered_with_the_known_ones(fsdd):
         load(fsdd, test_speaker="eve")
 
 
-def test_file_of_another_name_among_digits_is_named(fsdd):
-    record(fsdd / "recordings" / "ten_anna_0.wav")
+def test_file_of_another_name_among_digits_is_named(fsdd, tmp_path):
+    folder = shutil.copytree(fsdd, tmp_path / "copy")
+    record(folder / "recordings" / "ten_anna_0.wav")
     with pytest.raises(DataError, match=r"ten_anna_0\.wav: the name does not fit"):
-        load(fsdd)
-    assert [file.split("/")[-1] for file, _ in load(fsdd, skip_bad=True).skipped] == ["ten_anna_0.wav"]
+        load(folder)
+    assert [file.split("/")[-1] for file, _ in load(folder, skip_bad=True).skipped] == ["ten_anna_0.wav"]
 
 
 @pytest.mark.real
@@ -183,20 +185,18 @@ def test_silence_is_cut_from_noise_that_no_other_split_hears(speech_commands):
             assert low * len(noise) <= at and at + len(clip) <= high * len(noise)
 
 
-def test_missing_keyword_or_noise_is_named(speech_commands):
-    shutil.rmtree(speech_commands / "_background_noise_")
-    with pytest.raises(DataError, match="no background noise"):
-        load(speech_commands)
-    shutil.rmtree(speech_commands / "stop")
-    with pytest.raises(DataError, match="no recordings of stop"):
-        load(speech_commands)
-
-
-def test_noise_too_short_for_three_splits_is_named(speech_commands):
-    for path in (speech_commands / "_background_noise_").glob("*.wav"):
+def test_short_or_missing_noise_and_a_missing_keyword_are_named(speech_commands, tmp_path):
+    folder = shutil.copytree(speech_commands, tmp_path / "copy")
+    for path in (folder / "_background_noise_").glob("*.wav"):
         record(path, seconds=1.0)
     with pytest.raises(DataError, match=r"noise \d\.wav: lasts 8000 samples, too short"):
-        load(speech_commands)
+        load(folder)
+    shutil.rmtree(folder / "_background_noise_")
+    with pytest.raises(DataError, match="no background noise"):
+        load(folder)
+    shutil.rmtree(folder / "stop")
+    with pytest.raises(DataError, match="no recordings of stop"):
+        load(folder)
 
 
 # a folder of one's own
