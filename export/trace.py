@@ -130,7 +130,7 @@ def observe(model, *, batch_size, time_steps=None):
         return call
 
     recorders = {layer: recorder(layer) for layer in recurrent_layers(model)}
-    with for_inference(model), _calls_replaced(recorders):
+    with for_inference(model), calls_replaced(recorders):
         tf.function(flat_call(model), autograph=False).get_concrete_function(*specs)
     return list(uses.values())
 
@@ -152,7 +152,7 @@ def replaced(uses, plan):
         run = native_run(use, plan)
         if run is not None:
             calls[use.layer] = _as_call(use.layer, run)
-    with _calls_replaced(calls):
+    with calls_replaced(calls):
         yield
 
 
@@ -173,7 +173,8 @@ def _as_call(layer, run):
 
 
 @contextlib.contextmanager
-def _calls_replaced(calls):
+def calls_replaced(calls):
+    """Within this context each layer in `calls`, {layer: call}, has this `call` in place of its class's."""
     for layer, call in calls.items():
         layer.call = call
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from zoo.errors import ExportError, SettingError
 from zoo.export import child, options
 from zoo.export.tflite.flatbuffer import op_histogram
+from zoo.export.tflite.quantize import KEEP_FLOAT
 
 __all__ = ["SCHEMES", "op_histogram", "to_tflite"]
 
@@ -24,31 +25,37 @@ def to_tflite(
     time_steps=None,
     plan=None,
 ):
-    """Write `model` as a TFLite file of built-in ops.
+    """Write `model` as a TFLite file of built-in ops only.
 
-    LSTM layers become one `UNIDIRECTIONAL_SEQUENCE_LSTM` each, any other recurrent layer a static loop, as the plan
-    says. Every invocation starts from the initial state. Inputs and outputs keep the model's names and order in the
-    file's only signature.
+    Recurrent layers leave in the form that the plan says: as one op of TFLite's own, or as a static loop. Every
+    invocation starts from the initial state, without any reset from outside. Inputs and outputs keep the model's names
+    and order, in the file's only signature. The model is left as it was.
 
     Args:
         model: any built Keras 3 model.
         path: of the file to write, ending in `.tflite`; it must not exist.
-        scheme: "float32", or "dynamic_int8", see `zoo.export.tflite.quantize`.
+        scheme: "float32", or "dynamic_int8": see `zoo.export.tflite.quantize.dynamic_int8` for what becomes int8.
         target: "linux", "android", "mcu" or "web".
         state: "reset", each invocation starts afresh.
-        representative_data: examples for schemes that calibrate; none of today's does.
-        batch_size: number of sequences per invocation, fixed in the file.
+        representative_data: must be None; examples for schemes that calibrate, and none of `SCHEMES` does.
+        batch_size: number of sequences in one invocation, fixed in the file.
         time_steps: length of the time axis, for models that leave it open.
-        plan: a plan from `zoo.export.plan`; made if left out.
+        plan: what `zoo.export.plan` returned for this model; made afresh if left out.
 
     Returns:
-        The path of the file.
+        `path`, as a `pathlib.Path`.
 
     Raises:
         SettingError: an unknown or unfitting option, or a path that cannot be written or exists.
-        ExportError: a model that was never built, or that TFLite cannot run.
+        ExportError: a model that was never built, or that cannot run in TFLite; the message says what to change.
     """
     options.check_options(scheme=scheme, target=target, state=state, schemes=SCHEMES, time_steps=time_steps)
+    if scheme == "dynamic_int8" and target == "mcu":
+        raise SettingError("scheme is 'dynamic_int8', whose ops TFLite Micro does not have; for mcu take 'float32'")
+    if representative_data is not None:
+        raise SettingError(f"scheme {scheme!r} does not calibrate; leave representative_data out")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise SettingError(f"batch_size is {batch_size!r}; expected a whole number of at least 1")
     path = options.check_path(path, ".tflite")
     with tempfile.TemporaryDirectory(prefix="recurrent-zoo-") as folder:
         saved_model, out = f"{folder}/saved_model", Path(folder, "model.tflite")
@@ -59,29 +66,44 @@ def to_tflite(
 
 
 def _save(model, folder, *, target, batch_size, time_steps, plan):
-    """Trace `model` under its plan into a SavedModel and return {"inputs": names, "outputs": names}."""
+    """Trace `model` under its plan into a SavedModel; return the names of its ends, {"inputs": ..., "outputs": ...}."""
     import tensorflow as tf
 
     from zoo.export import planning, trace
 
     specs = trace.input_specs(model, batch_size=batch_size, time_steps=time_steps)
-    call, names = trace.flat_call(model), {}
+    uses = trace.observe(model, batch_size=batch_size, time_steps=time_steps)
+    if plan is None:
+        plan = planning.choose(uses, format="tflite", target=target)
+    planning.check_plan(plan, uses, format="tflite", target=target)
+    for use in uses:
+        if plan.form(use.path) == "loop" and use.shape[1] is None:
+            raise ExportError(f"{use.path} becomes a loop, which needs a known number of steps; give time_steps=")
+    call, names = trace.flat_call(model), {"inputs": [spec.name for spec in specs]}
 
     def numbered(*tensors):
         outputs = call(*tensors)
         names["outputs"] = trace.output_names(model, outputs)
         return {f"output_{i}": tf.identity(output) for i, output in enumerate(outputs)}
 
-    with trace.for_inference(model):
-        uses = trace.observe(model, batch_size=batch_size, time_steps=time_steps)
-        if plan is None:
-            plan = planning.choose(uses, format="tflite", target=target)
-        planning.check_plan(plan, uses, format="tflite", target=target)
-        with trace.replaced(uses, plan):
-            numbered_specs = [tf.TensorSpec(s.shape, s.dtype, name=f"input_{i}") for i, s in enumerate(specs)]
-            function = tf.function(numbered, autograph=False).get_concrete_function(*numbered_specs)
+    kept = {layer: _in_float(layer) for layer in model._flatten_layers() if not getattr(layer, "quantizable", True)}
+    numbered_specs = [tf.TensorSpec(spec.shape, spec.dtype, name=f"input_{i}") for i, spec in enumerate(specs)]
+    with trace.for_inference(model), trace.replaced(uses, plan), trace.calls_replaced(kept):
+        function = tf.function(numbered, autograph=False).get_concrete_function(*numbered_specs)
     module = tf.Module()
     module.function, module.captured = function, list(function.variables)
     tf.saved_model.save(module, folder, signatures=function)
-    names["inputs"] = [spec.name for spec in specs]
     return names
+
+
+def _in_float(layer):
+    """Return the call of `layer` with a mark in the name of every op it makes, which `quantize` looks for."""
+    import tensorflow as tf
+
+    original = layer.call
+
+    def call(*args, **kwargs):
+        with tf.name_scope(KEEP_FLOAT):
+            return original(*args, **kwargs)
+
+    return call

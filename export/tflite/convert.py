@@ -4,6 +4,7 @@ from pathlib import Path
 
 from zoo.export.tflite.flatbuffer import Editor
 from zoo.export.tflite.fuse import check_builtin, fuse
+from zoo.export.tflite.quantize import dynamic_int8
 
 SIGNATURE = "serving_default"
 
@@ -25,6 +26,8 @@ def convert(saved_model, out, inputs, outputs, scheme):
     editor = Editor(converter.convert())
     fuse(editor)
     check_builtin(editor)
+    if scheme == "dynamic_int8":
+        dynamic_int8(editor)
     _name_ends(editor, inputs, outputs)
     Path(out).write_bytes(editor.pack())
 

@@ -87,12 +87,14 @@ class Editor:
         self.model = flatbuffer_utils.read_model_from_bytearray(data)
 
     def pack(self):
-        """Return the model as the bytes of a file; equal constants are stored once."""
+        """Return the model as the bytes of a file, without what no op uses; equal constants are stored once."""
+        for index, graph in enumerate(self.model.subgraphs):
+            self._drop_unused(graph, [s for s in self.model.signatureDefs or [] if s.subgraphIndex == index])
         places = {}
         for graph in self.model.subgraphs:
             for tensor in graph.tensors:
                 data = self.model.buffers[tensor.buffer].data
-                if data is not None and tensor.buffer:
+                if data is not None:
                     tensor.buffer = places.setdefault(np.asarray(data, np.uint8).tobytes(), tensor.buffer)
         used = {tensor.buffer for graph in self.model.subgraphs for tensor in graph.tensors}
         used |= {entry.buffer for entry in self.model.metadata or []}
@@ -100,6 +102,19 @@ class Editor:
             if index not in used:
                 buffer.data = None
         return bytes(flatbuffer_utils.convert_object_to_bytearray(self.model))
+
+    def _drop_unused(self, graph, signatures):
+        operators = graph.operators
+        lists = [[graph, "inputs"], [graph, "outputs"]]
+        lists += [[op, kind] for op in operators for kind in ("inputs", "outputs", "intermediates")]
+        used = sorted({i for owner, kind in lists for i in _indices(owner, kind) if i != ABSENT})
+        place = {ABSENT: ABSENT} | {old: new for new, old in enumerate(used)}
+        for owner, kind in lists:
+            setattr(owner, kind, [place[i] for i in _indices(owner, kind)])
+        for signature in signatures:
+            for end in [*signature.inputs, *signature.outputs]:
+                end.tensorIndex = place[end.tensorIndex]
+        graph.tensors = [graph.tensors[i] for i in used]
 
     def name(self, operator):
         """Return the name of the op that `operator` runs, as `op_histogram` has it."""
@@ -164,6 +179,12 @@ class Editor:
         code.builtinCode, code.deprecatedBuiltinCode, code.version = number, min(number, 127), version
         self.model.operatorCodes.append(code)
         return len(self.model.operatorCodes) - 1
+
+
+def _indices(owner, kind):
+    """Return the list of tensor indices `kind` of a graph or operator, empty where the file has none."""
+    found = getattr(owner, kind)
+    return [] if found is None else list(found)
 
 
 def shape_of(tensor):

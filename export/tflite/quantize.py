@@ -1,0 +1,96 @@
+"""The scheme `dynamic_int8`: weights in eight bits, everything else as it was."""
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from zoo.export.tflite.flatbuffer import ABSENT
+
+SMALLEST = 1024  # weights; below, an op gains nothing in eight bits, in size or in time
+KEEP_FLOAT = "zoo_keep_float"  # in the names of what the exporter traced inside a layer with `quantizable = False`
+
+# Weights of an op as {input: axis that has a scale for each of its places, None for one scale in all}, the version of
+# the op that takes them in int8 beside float activations, and the sizes of quantised activations it chooses from.
+_KINDS = {
+    "FULLY_CONNECTED": ({1: 0}, 12),
+    "CONV_2D": ({1: 0}, 5),
+    "DEPTHWISE_CONV_2D": ({1: 3}, 6),
+    "GATHER": ({0: None}, 2),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": (dict.fromkeys(range(1, 12)), 3),
+    "UNIDIRECTIONAL_SEQUENCE_RNN": (dict.fromkeys((1, 2)), 3),
+}
+
+
+def dynamic_int8(editor):
+    """Store the weights of the model in `editor` as int8, in place.
+
+    What becomes int8: kernels of dense, convolutional and embedding layers, kernels, recurrent kernels and peepholes
+    of fused recurrent layers, and the same within the bodies of loops, wherever an op has at least `SMALLEST` weights.
+    Symmetric, with one scale for each output channel where the op takes that (dense, convolution), else one for each
+    matrix. What stays float32: inputs, outputs, biases, states, and all of a layer with `quantizable = False`.
+    Inside an op, activations are brought to int8 by the range that they have at that moment.
+
+    What it costs: a weight moves by at most half a step, 1/254 of the largest of its scale, and each activation
+    likewise; TFLite Micro cannot run it. What it gives: a file of little more than a quarter.
+    """
+    for graph in editor.model.subgraphs:
+        operators = []
+        for operator in graph.operators:
+            operators += [operator, *_quantize(editor, graph, operator)]
+        graph.operators = operators
+
+
+def _quantize(editor, graph, operator):
+    """Give `operator` int8 weights if it takes them; return the ops that must follow it."""
+    name = editor.name(operator)
+    weights, version = _KINDS.get(name, ({}, None))
+    places = {
+        place: axis
+        for place, axis in weights.items()
+        if operator.inputs[place] != ABSENT and _float_constant(editor, graph, operator.inputs[place]) is not None
+    }
+    size = sum(editor.constant(graph, operator.inputs[place]).size for place in places)
+    names = [graph.tensors[i].name for i in [*operator.outputs, *(operator.inputs[place] for place in places)]]
+    if size < SMALLEST or any(KEEP_FLOAT.encode() in name for name in names):
+        return []
+    for place, axis in places.items():
+        operator.inputs[place] = _as_int8(editor, graph, operator.inputs[place], axis)
+    editor.set_version(operator, version)
+    if name == "GATHER":
+        return [_dequantize(editor, graph, operator)]
+    if hasattr(operator.builtinOptions, "asymmetricQuantizeInputs"):
+        operator.builtinOptions.asymmetricQuantizeInputs = True
+    return []
+
+
+def _float_constant(editor, graph, index):
+    value = editor.constant(graph, index)
+    return value if value is not None and value.dtype == np.float32 else None
+
+
+def _as_int8(editor, graph, index, axis):
+    """Return the index of a new constant: float constant `index` in int8, with one scale per place along `axis`."""
+    value = editor.constant(graph, index)
+    others = tuple(i for i in range(value.ndim) if i != axis) if axis is not None else None
+    largest = np.abs(value).max(axis=others, keepdims=axis is not None)
+    scale = np.where(largest > 0, largest / 127, 1).astype("float32")  # 127, not 128: the same on both sides of zero
+    result = editor.add_constant(
+        graph, np.round(value / scale).astype("int8"), graph.tensors[index].name.decode() + "_int8"
+    )
+    quantization = schema.QuantizationParametersT()
+    quantization.scale = scale.reshape(-1)
+    quantization.zeroPoint = np.zeros(scale.size, "int64")
+    quantization.quantizedDimension = axis or 0
+    graph.tensors[result].quantization = quantization
+    return result
+
+
+def _dequantize(editor, graph, gather):
+    """Let `gather` give int8, as its table is, and return the op that makes its output float again."""
+    (output,) = gather.outputs
+    table = graph.tensors[gather.inputs[0]]
+    shape = graph.tensors[output].shape
+    small = editor.add_tensor(graph, [] if shape is None else shape, "rows_int8", dtype="int8")
+    graph.tensors[small].shapeSignature = graph.tensors[output].shapeSignature
+    graph.tensors[small].quantization = table.quantization
+    gather.outputs = [small]
+    return editor.operator("DEQUANTIZE", [small], [output], version=2)
