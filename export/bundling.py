@@ -1,0 +1,180 @@
+"""Write all that a device needs, and nothing else, into one folder."""
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from zoo.errors import SettingError, VerifyError
+from zoo.export import runner
+from zoo.export.planning import check_choice
+from zoo.export.rules import FORMATS, TARGETS
+
+SCHEMES = ("float32", "dynamic_int8")
+HELD_OUT = 200  # test examples on which every file's metric is measured
+# float32: sums in another order, through a logarithm and a few hundred recurrent steps
+FLOAT_ATOL = 1e-4
+INT8_LOSS = 0.005  # of the metric, or one and a half examples where there are too few to tell
+
+
+def bundle(
+    recipe,
+    model,
+    folder,
+    *,
+    formats=FORMATS,
+    schemes=SCHEMES,
+    targets=("linux",),
+    streaming=False,
+):
+    """Export a trained model in every format and scheme, verify each file in its runtime, and write the folder.
+
+    The folder holds the model files, `labels.json`, `run.py` and `task.py` (the runner: NumPy and one runtime),
+    `example.npz` (an input and the model's output), `card.json` and `card.md` with `card.png` (all that was measured).
+    float32 files must equal the model; of int8 files the recipe's metric on held-out examples must not fall by more
+    than half a point.
+
+    Args:
+        recipe: any object with a recipe's face: `name`, `labels`, `example()`, `held_out(count)`, `metric(outputs,
+            labels)`, `device_file`, and dataclass fields as settings.
+        model: the trained Keras model.
+        folder: to create; it must not exist.
+        formats: of "tflite", "onnx".
+        schemes: of "float32", "dynamic_int8".
+        targets: of "linux", "android", "mcu", "web". ONNX files are the same for all.
+        streaming: must be False; files that keep their state come with a later version.
+
+    Returns:
+        The folder's path.
+
+    Raises:
+        SettingError: an option or the folder cannot be used; nothing was done.
+        ExportError: a file could not be written.
+        VerifyError: a file does not do what the model does; nothing is left behind.
+    """
+    for name, values, allowed in (
+        ("formats", formats, FORMATS),
+        ("schemes", schemes, SCHEMES),
+        ("targets", targets, TARGETS),
+    ):
+        if isinstance(values, str) or not values:
+            raise SettingError(f"{name} is {values!r}; expected a list of some of {', '.join(allowed)}")
+        for value in values:
+            check_choice(name, value, allowed)
+    if streaming:
+        raise SettingError("streaming is True; files that keep their state between chunks are not written yet")
+    folder = Path(folder).expanduser().absolute()
+    if folder.exists():
+        raise SettingError(f"{folder} exists already; remove it or choose another name")
+    parent = next(parent for parent in folder.parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise SettingError(f"{folder} cannot be created: {parent} is not a folder that can be written to")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        _fill(unfinished, recipe, model, formats, schemes, targets)
+        unfinished.chmod(0o755)
+        os.replace(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def _fill(folder, recipe, model, formats, schemes, targets):
+    here, task = Path(runner.__file__), Path(recipe.device_file)
+    shutil.copyfile(here, folder / "run.py")
+    shutil.copyfile(task, folder / "task.py")
+    (folder / runner.LABELS).write_text(json.dumps(list(recipe.labels), ensure_ascii=False), encoding="utf-8")
+    inputs, labels = recipe.held_out(HELD_OUT)
+    example, label = recipe.example()
+    _write_example(folder, model, example)
+    expected = recipe.metric(np.asarray(model.predict(inputs, verbose=0, batch_size=64)), labels)
+    card = {
+        "recipe": recipe.name,
+        "settings": {**asdict(recipe), "data": Path(recipe.data).name},  # no path of the machine it was trained on
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": {p: importlib.metadata.version(p) for p in ("recurrent-zoo", "keras", "tensorflow", "numpy")},
+        "metric": {"name": recipe.metric_name, "examples": len(labels), "model": expected},
+        "example": {"label": label},
+        "models": [],
+        "files": [],
+    }
+    for format in formats:
+        for target in targets if format == "tflite" else targets[:1]:
+            for scheme in schemes:
+                card["models"].append(
+                    _export(folder, recipe, model, format, target, scheme, len(targets) > 1, (inputs, labels, expected))
+                )
+    for name in ("run.py", "task.py", runner.LABELS, runner.EXAMPLE):
+        card["files"].append(_entry(folder / name))
+    _write_card(folder, card)
+
+
+def _export(folder, recipe, model, format, target, scheme, name_target, held_out):
+    """Write one model file, verify it, and return its entry for the card."""
+    from zoo import export
+    from zoo.export.verification import Check, Report, named, run_examples, verify
+
+    plan = export.plan(model, format=format, target=target)
+    name = ".".join([recipe.name, scheme, *([target] if name_target and format == "tflite" else []), format])
+    write = export.to_tflite if format == "tflite" else export.to_onnx
+    path = write(model, folder / name, scheme=scheme, target=target, plan=plan)
+    inputs, labels, expected = held_out
+    session = runner.Session(path)
+    metric = recipe.metric(next(iter(run_examples(session, named(session, inputs)).values())), labels)
+    atol = FLOAT_ATOL
+    if scheme == "float32":
+        report = verify(model, path, inputs[:16], atol=atol, plan=plan)
+    else:
+        loss, allowed = expected - metric, max(INT8_LOSS, 1.5 / len(labels))
+        sentence = f"{recipe.metric_name} {metric:.4f}, the model's {expected:.4f} (allowed loss {allowed:.4f})"
+        report = Report((Check(name, loss <= allowed, sentence),))
+        if not report.passed:
+            raise VerifyError(f"{name}: {sentence}; leave scheme {scheme!r} out, or train longer")
+        atol = 1.0  # of a probability: the stored example shows that the file runs, the metric how well
+    example = {n: a for n, a in named(session, recipe.example()[0]).items()}
+    return {
+        **_entry(path),
+        "format": format,
+        "target": target,
+        "scheme": scheme,
+        "atol": atol,
+        "metric": metric,
+        "latency_ms": runner.latency_ms(session, example),
+        "plan": [asdict(choice) for choice in plan.choices],
+        "checks": [check.sentence for check in report.checks],
+    }
+
+
+def _entry(path):
+    data = path.read_bytes()
+    return {"name": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _write_example(folder, model, example):
+    import keras
+
+    from zoo.export import trace
+
+    specs = trace.input_specs(model, batch_size=None)
+    arrays = example if isinstance(example, dict) else {specs[0].name: example}
+    outputs = trace.flat_call(model)(*[keras.ops.convert_to_tensor(arrays[spec.name]) for spec in specs])
+    outputs = [keras.ops.convert_to_numpy(output) for output in outputs]
+    stored = {f"input_{name}": array for name, array in arrays.items()}
+    stored |= {f"output_{n}": a for n, a in zip(trace.output_names(model, outputs), outputs, strict=True)}
+    np.savez(folder / runner.EXAMPLE, **stored)
+
+
+def _write_card(folder, card):
+    from zoo.export.card import markdown, picture
+
+    picture(card, folder / "card.png")
+    (folder / "card.md").write_text(markdown(card), encoding="utf-8")
+    (folder / runner.CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

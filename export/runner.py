@@ -1,0 +1,305 @@
+"""Run and check a bundle on a device, with NumPy and one runtime: LiteRT for .tflite, ONNX Runtime for .onnx.
+
+A bundle holds a copy of this file as `run.py`, with the task's own reading and answering beside it as `task.py`:
+
+    python run.py hello.wav            what the model says of a file
+    python run.py --check              every file's sha256, its answer to the stored example, its latency
+    python run.py --file NAME ...      with this one of the bundle's model files
+
+Nothing in a bundle is executed but these two, and only when they are called by name: `zoo run` and `zoo verify` use
+the package's own copies. The rest is parsed: JSON, and NumPy arrays without pickle.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+try:
+    from zoo.errors import DataError
+except ImportError:  # on a device, where the zoo is not installed
+
+    class DataError(ValueError):
+        """A file or folder cannot be used as it is."""
+
+
+CARD, EXAMPLE, LABELS = "card.json", "example.npz", "labels.json"
+LARGEST = 1 << 30  # bytes: no model for a device is larger, and nothing larger is read
+DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}
+
+
+class Session:
+    """A model file, loaded in the runtime that a device uses, on one thread.
+
+    Args:
+        path: a .tflite or .onnx file.
+
+    Attributes:
+        inputs: {name: (shape, dtype)}, with -1 for an open size.
+        outputs: names of the results.
+
+    Call arguments:
+        {input name: array}.
+
+    Returns:
+        {output name: array}.
+
+    Raises:
+        DataError: not such a file, or one that the runtime refuses.
+    """
+
+    def __init__(self, path):
+        path = Path(path)
+        if not path.is_file():
+            raise DataError(f"there is no file {path}; expected a .tflite or .onnx model")
+        if path.stat().st_size > LARGEST:
+            raise DataError(f"{path} has {path.stat().st_size} bytes; expected a model of at most {LARGEST}")
+        if path.suffix not in (".tflite", ".onnx"):
+            raise DataError(f"{path.name} ends in {path.suffix or 'nothing'}; expected a .tflite or .onnx model")
+        (self._load_tflite if path.suffix == ".tflite" else self._load_onnx)(path)
+
+    def _load_tflite(self, path):
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError:
+            raise DataError(f"{path.name} needs LiteRT; install it with: pip install ai-edge-litert") from None
+        data = path.read_bytes()
+        if data[4:8] != b"TFL3":
+            raise DataError(f"{path.name} is no TFLite model: its header is not TFL3; copy or export it again")
+        try:
+            interpreter = Interpreter(model_content=data, num_threads=1)
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise DataError(f"{path.name} is refused by LiteRT: {_first_line(error)}") from None
+        signature = next(iter(interpreter.get_signature_list().values()), None)
+        if signature is None:
+            raise DataError(f"{path.name} has no signature that names its inputs; export it with a signature")
+        runner = interpreter.get_signature_runner()
+        inputs, outputs = runner.get_input_details(), runner.get_output_details()
+        self.inputs = {
+            n: (tuple(int(s) for s in (d["shape_signature"] if len(d["shape_signature"]) else d["shape"])), d["dtype"])
+            for n, d in inputs.items()
+        }
+        self.outputs = list(outputs)
+
+        def run(arrays):
+            for name, array in arrays.items():
+                interpreter.set_tensor(inputs[name]["index"], array)
+            interpreter.invoke()
+            return {name: interpreter.get_tensor(detail["index"]) for name, detail in outputs.items()}
+
+        self._run = run
+
+    def _load_onnx(self, path):
+        try:
+            import onnxruntime
+        except ImportError:
+            raise DataError(f"{path.name} needs ONNX Runtime; install it with: pip install onnxruntime") from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        try:
+            session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's errors share no narrower class
+            raise DataError(f"{path.name} is refused by ONNX Runtime: {_first_line(error)}") from None
+        self.inputs = {
+            i.name: (tuple(s if isinstance(s, int) else -1 for s in i.shape), DTYPES.get(i.type))
+            for i in session.get_inputs()
+        }
+        self.outputs = [output.name for output in session.get_outputs()]
+        self._run = lambda arrays: dict(zip(self.outputs, session.run(self.outputs, arrays), strict=True))
+
+    def __call__(self, arrays):
+        if set(arrays) != set(self.inputs):
+            raise DataError(f"the inputs are {sorted(arrays)}; the model takes {sorted(self.inputs)}")
+        checked = {}
+        for name, array in arrays.items():
+            shape, dtype = self.inputs[name]
+            array = np.ascontiguousarray(array, dtype)
+            if len(array.shape) != len(shape) or any(s not in (-1, a) for s, a in zip(shape, array.shape, strict=True)):
+                raise DataError(f"input {name!r} has shape {array.shape}; the model takes {shape}, -1 for any size")
+            checked[name] = array
+        return self._run(checked)
+
+
+def read_card(folder):
+    """Return the card of a bundle, checked: a dict with every file's name, sha256 and size, all within the folder.
+
+    Raises:
+        DataError: not a bundle, or one whose card cannot be trusted.
+    """
+    folder = Path(folder)
+    if not (folder / CARD).is_file():
+        raise DataError(f"{folder} is no bundle: it has no {CARD}; give the folder that `zoo export` wrote")
+    card = _json(folder / CARD)
+    try:
+        entries = [*card["models"], *card["files"]]
+        for entry in entries:
+            name = entry["name"]
+            if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
+                raise DataError(f"{CARD} names the file {name!r}; expected a plain name within the folder")
+            if not isinstance(entry["sha256"], str) or not isinstance(entry["bytes"], int):
+                raise DataError(f"{CARD} gives no sha256 and size for {name}; export the bundle again")
+        if not card["models"] or not isinstance(card["recipe"], str):
+            raise DataError(f"{CARD} names no model; export the bundle again")
+    except (KeyError, TypeError, AttributeError):
+        raise DataError(f"{CARD} is not the card of a bundle; export the bundle again") from None
+    return card
+
+
+def model_path(folder, card, name=None):
+    """Return the path of the bundle's model file called `name`, or of its first, checked against the card."""
+    entries = {entry["name"]: entry for entry in card["models"]}
+    name = next(iter(entries)) if name is None else name
+    if name not in entries:
+        raise DataError(f"the bundle has no model file {name!r}; it has {', '.join(entries)}")
+    return checked_file(folder, entries[name])
+
+
+def checked_file(folder, entry):
+    """Return the path of a bundle's file after comparing its size and sha256 with its entry in the card."""
+    path = Path(folder) / entry["name"]
+    if path.is_symlink() or not path.is_file():
+        raise DataError(f"{path.name} is missing from {folder}; copy the whole bundle again")
+    if path.stat().st_size != entry["bytes"]:
+        raise DataError(f"{path.name} has {path.stat().st_size} bytes, its card says {entry['bytes']}; copy it again")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+        raise DataError(f"{path.name} is damaged: its sha256 is not the one on the card; copy it again")
+    return path
+
+
+def read_example(folder, card):
+    """Return ({input name: array}, {output name: array}) of the example stored in a bundle."""
+    entry = next((entry for entry in card["files"] if entry["name"] == EXAMPLE), None)
+    if entry is None:
+        raise DataError(f"the bundle has no {EXAMPLE}; export it again")
+    try:
+        with np.load(checked_file(folder, entry), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{EXAMPLE} cannot be read: {_first_line(error)}; export the bundle again") from None
+    return [{n[len(kind) :]: a for n, a in arrays.items() if n.startswith(kind)} for kind in ("input_", "output_")]
+
+
+def latency_ms(session, arrays, runs=30):
+    """Return the median time of one invocation in milliseconds, one thread, after three to warm up."""
+    times = []
+    for _ in range(runs + 3):
+        start = time.perf_counter()
+        session(arrays)
+        times.append(time.perf_counter() - start)
+    return 1000 * float(np.median(times[3:]))
+
+
+def check(folder):
+    """Check every file of a bundle on this device.
+
+    Returns:
+        A list of (file, passed, sentence): size and sha256 of every file; for every model, the difference between its
+        answer to the stored example and the stored answer against the tolerance on the card, the same answer at a
+        second invocation, and the latency here.
+    """
+    card, results = read_card(folder), []
+    for entry in card["files"]:
+        results.append(
+            _attempt(entry["name"], lambda entry=entry: (checked_file(folder, entry), "sha256 as on the card")[1])
+        )
+    for entry in card["models"]:
+        results.append(_attempt(entry["name"], lambda entry=entry: _check_model(folder, card, entry)))
+    return results
+
+
+def _attempt(name, action):
+    try:
+        return name, True, action()
+    except DataError as error:
+        return name, False, str(error)
+
+
+def _check_model(folder, card, entry):
+    session = Session(checked_file(folder, entry))
+    inputs, expected = read_example(folder, card)
+    first, second = session(inputs), session(inputs)
+    if set(first) != set(expected):
+        raise DataError(f"its outputs are {sorted(first)}; the example has {sorted(expected)}")
+    tolerance, worst = float(entry["atol"]), 0.0
+    for name, array in expected.items():
+        if first[name].shape != array.shape:
+            raise DataError(f"output {name!r} has shape {first[name].shape}; the example has {array.shape}")
+        if not np.array_equal(first[name], second[name]):
+            raise DataError(f"output {name!r} differs when the model is run a second time on the same input")
+        difference = np.abs(first[name].astype("float64") - array)
+        if not difference.max() <= tolerance:
+            at = tuple(
+                int(i) for i in np.unravel_index(np.nanargmax(np.nan_to_num(difference, nan=np.inf)), array.shape)
+            )
+            raise DataError(
+                f"output {name!r} at {at} is {first[name][at]:.6g}, the example has {array[at]:.6g}: "
+                f"a difference over the tolerance of {tolerance:g}"
+            )
+        worst = max(worst, float(difference.max()))
+    return f"example within {worst:.1e} (tolerance {tolerance:g}), {latency_ms(session, inputs):.3f} ms here"
+
+
+def run(folder, path, task, name=None):
+    """Return what a bundle's model says of the file at `path`: a list of (label, probability), best first.
+
+    Args:
+        folder: the bundle.
+        path: what the task reads, for example a wav.
+        task: module with `read(path, card) -> {input: array}` and `answer(outputs, labels) -> list`.
+        name: which of the bundle's model files, the first if None.
+    """
+    card = read_card(folder)
+    session = Session(model_path(folder, card, name))
+    entry = next((entry for entry in card["files"] if entry["name"] == LABELS), None)
+    labels = _json(checked_file(folder, entry)) if entry else []
+    return task.answer(session(task.read(path, card)), labels)
+
+
+def _json(path):
+    if path.stat().st_size > LARGEST >> 6:
+        raise DataError(f"{path.name} has {path.stat().st_size} bytes; expected a small JSON file")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path.name} is not JSON: {_first_line(error)}; export the bundle again") from None
+
+
+def _first_line(error):
+    return str(error).strip().split("\n")[0][:200]
+
+
+def main():
+    """Run the bundle in this file's own folder, as its `run.py`."""
+    parser = argparse.ArgumentParser(description="Run the model of this bundle, or check its files.")
+    parser.add_argument("path", nargs="?", help="the file to look at, for example hello.wav")
+    parser.add_argument("--check", action="store_true", help="check every file of the bundle on this device")
+    parser.add_argument("--file", help="which of the bundle's model files (default: the first on the card)")
+    options = parser.parse_args()
+    folder = Path(__file__).resolve().parent
+    try:
+        if options.check:
+            results = check(folder)
+            for name, passed, sentence in results:
+                print(f"{'ok    ' if passed else 'FAILED'} {name}: {sentence}")
+            return 0 if all(passed for _, passed, _ in results) else 1
+        if options.path is None:
+            parser.error("name a file to look at, or say --check")
+        import task
+
+        for label, probability in run(folder, options.path, task, options.file)[:3]:
+            print(f"{label}\t{probability:.3f}")
+        return 0
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

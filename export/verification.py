@@ -1,0 +1,184 @@
+"""Prove that a written file does what the model does, by running the file in the runtime that a device uses."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo.errors import DataError, VerifyError
+from zoo.export import runner
+
+LOOPS = {"tflite": ("WHILE",), "onnx": ("Loop", "Scan")}
+NATIVE = {
+    "tflite": ("UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN"),
+    "onnx": ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked of a file: whether it passed, and the sentence that says what was seen."""
+
+    file: str
+    passed: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` saw; `print(report)` shows a line for each check."""
+
+    checks: tuple
+
+    @property
+    def passed(self):
+        return all(check.passed for check in self.checks)
+
+    def __str__(self):
+        width = max((len(check.file) for check in self.checks), default=0)
+        lines = [f"{'ok    ' if c.passed else 'FAILED'}  {c.file.ljust(width)}  {c.sentence}" for c in self.checks]
+        return "\n".join(lines)
+
+
+def verify(model_or_bundle, path=None, inputs=None, *, atol=1e-5, plan=None):
+    """Run a file, or every file of a bundle, in its runtime and compare it with the model it came from.
+
+    Of a single file: names, shapes and types of inputs and outputs; every value of every output; the same answer at a
+    second invocation, as a recurrent op may keep its state; no op that needs a runtime with extras, and no loop where
+    the plan says native. Of a bundle, on a device too: size and sha256 of every file, its answer to the stored example.
+
+    Args:
+        model_or_bundle: the Keras model that `path` was made from, or the folder of a bundle.
+        path: a .tflite or .onnx file; None for a bundle.
+        inputs: examples, an array or {input name: array}, the first axis counting examples.
+        atol: the largest difference allowed at any element. 1e-5 is for float32: rounding in another order of sums.
+        plan: the plan that the file was made by; the default plan if left out.
+
+    Returns:
+        A `Report` of all checks, all passed.
+
+    Raises:
+        VerifyError: a check failed; the message names the worst element.
+        DataError: there is no such file or bundle, or it cannot be read.
+    """
+    if path is None:
+        checks = [Check(*result) for result in runner.check(model_or_bundle)]
+    else:
+        checks = _check_file(model_or_bundle, path, inputs, atol, plan)
+    report = Report(tuple(checks))
+    if not report.passed:
+        error = VerifyError("; ".join(f"{c.file}: {c.sentence}" for c in checks if not c.passed))
+        error.report = report
+        raise error
+    return report
+
+
+def run_examples(session, inputs):
+    """Return {output: array} of a `runner.Session` for all examples, in the batches that the file takes.
+
+    Args:
+        session: the loaded file.
+        inputs: {input name: array}, the first axis counting examples.
+    """
+    sizes = {shape[0] for shape, _ in session.inputs.values() if shape}
+    count = min(len(array) for array in inputs.values())
+    batch = max(sizes) if max(sizes) > 0 else count
+    if count % batch:
+        raise DataError(f"{count} examples do not fill batches of {batch}, which the file was made for")
+    parts = [session({n: a[i : i + batch] for n, a in inputs.items()}) for i in range(0, count, batch)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in session.outputs}
+
+
+def named(session, inputs):
+    """Return `inputs` as {input name: array} for a `runner.Session`."""
+    if isinstance(inputs, dict):
+        return inputs
+    arrays = inputs if isinstance(inputs, (tuple, list)) else [inputs]
+    return dict(zip(session.inputs, arrays, strict=True))
+
+
+def _check_file(model, path, inputs, atol, plan):
+    import keras
+
+    from zoo.export import planning, trace
+
+    file, session = str(path).rsplit("/", 1)[-1], runner.Session(path)
+    format = "tflite" if file.endswith(".tflite") else "onnx"
+    specs = trace.input_specs(model, batch_size=None)
+    checks = [_names(file, session, specs)]
+    if not checks[0].passed:
+        return checks
+    if inputs is None:
+        raise DataError(f"no inputs to compare {file} with its model on; give a few examples")
+    arrays = dict(zip([s.name for s in specs], inputs, strict=True)) if isinstance(inputs, (tuple, list)) else inputs
+    if not isinstance(arrays, dict):
+        arrays = {specs[0].name: arrays}
+    arrays = {spec.name: np.asarray(arrays[spec.name], spec.dtype.as_numpy_dtype) for spec in specs}
+    outputs = trace.flat_call(model)(*[keras.ops.convert_to_tensor(arrays[spec.name]) for spec in specs])
+    expected = [np.asarray(keras.ops.convert_to_numpy(output)) for output in outputs]
+    expected = dict(zip(trace.output_names(model, expected), expected, strict=True))
+    got = run_examples(session, arrays)
+    checks += [_values(file, got, expected, atol), _again(file, got, run_examples(session, arrays))]
+    checks.append(_ops(file, path, format, plan or planning.plan(model, format=format, time_steps=_steps(arrays))))
+    return checks
+
+
+def _steps(arrays):
+    first = next(iter(arrays.values()))
+    return first.shape[1] if first.ndim > 1 else None
+
+
+def _names(file, session, specs):
+    expected = {spec.name: spec for spec in specs}
+    if set(session.inputs) != set(expected):
+        return Check(file, False, f"its inputs are {sorted(session.inputs)}; the model's are {sorted(expected)}")
+    for name, (shape, dtype) in session.inputs.items():
+        spec = expected[name]
+        fits = len(shape) == len(spec.shape) and all(
+            one in (-1, other) or other is None for one, other in zip(shape, spec.shape, strict=True)
+        )
+        if not fits or np.dtype(dtype) != spec.dtype.as_numpy_dtype:
+            seen = f"{shape} {np.dtype(dtype).name}"
+            return Check(file, False, f"input {name!r} is {seen}; the model's is {spec.shape} {spec.dtype.name}")
+    return Check(file, True, f"inputs {', '.join(session.inputs)}; outputs {', '.join(session.outputs)}")
+
+
+def _values(file, got, expected, atol):
+    if list(got) != list(expected) and set(got) != set(expected):
+        return Check(file, False, f"its outputs are {list(got)}; the model's are {list(expected)}")
+    worst = (-1.0, "")
+    for name, array in expected.items():
+        if got[name].shape != array.shape:
+            return Check(file, False, f"output {name!r} has shape {got[name].shape}; the model's has {array.shape}")
+        difference = np.abs(got[name].astype("float64") - array.astype("float64"))
+        difference = np.where(np.isnan(difference), np.inf, difference)
+        at = np.unravel_index(int(difference.argmax()), difference.shape)
+        where = f"{name}{list(map(int, at))} is {got[name][at]:.6g}, the model's {array[at]:.6g}"
+        worst = max(worst, (float(difference[at]), where))
+    return Check(file, worst[0] <= atol, f"largest difference {worst[0]:.1e} (tolerance {atol:g}): {worst[1]}")
+
+
+def _again(file, first, second):
+    changed = [name for name in first if not np.array_equal(first[name], second[name], equal_nan=True)]
+    if changed:
+        return Check(file, False, f"a second invocation gives another {', '.join(changed)}: the state is not reset")
+    return Check(file, True, "a second invocation gives the same")
+
+
+def _ops(file, path, format, plan):
+    if format == "tflite":
+        from zoo.export.tflite import op_histogram
+    else:
+        from zoo.export.onnx import op_histogram
+    histogram = op_histogram(path)
+    foreign = [op for op in histogram if op.startswith(("CUSTOM", "Flex"))]
+    loops = sum(histogram.get(op, 0) for op in LOOPS[format])
+    native = sum(histogram.get(op, 0) for op in NATIVE[format])
+    planned = [choice.form for choice in plan.choices]
+    said = ", ".join(f"{count} {op}" for op, count in sorted(histogram.items(), key=lambda item: -item[1]))
+    if foreign:
+        return Check(file, False, f"needs {', '.join(foreign)}, which the plain runtime does not have")
+    if loops and "loop" not in planned:
+        return Check(file, False, f"has {loops} loops where the plan says native ({said})")
+    if native < planned.count("native"):
+        return Check(file, False, f"has {native} native recurrent ops, the plan {planned.count('native')} ({said})")
+    return Check(file, True, f"ops: {said}")
