@@ -296,7 +296,7 @@ def main():
         for label, probability in run(folder, options.path, task, options.file)[:3]:
             print(f"{label}\t{probability:.3f}")
         return 0
-    except (DataError, OSError) as error:
+    except (ValueError, OSError) as error:  # both DataErrors, this file's and the task's, are ValueErrors
         print(f"error: {error}", file=sys.stderr)
         return 1
 
