@@ -73,6 +73,8 @@ def _stop(process):
         process.wait(timeout=5)
     except subprocess.TimeoutExpired:
         process.kill()
+        process.wait()
+    process.stdout.close()
     if process.returncode == 0 and os.path.exists(_log_path()):
         os.remove(_log_path())
 

@@ -73,8 +73,15 @@ def _inputs(model):
 
 
 def output_names(model, outputs):
-    """Return one name for each tensor of `outputs`, the flattened result of a call."""
-    names = getattr(model, "output_names", None) or []
+    """Return one name for each tensor of `outputs`, the flattened result of a call.
+
+    The keys of a functional model that returns a dict, else the names of the layers that the outputs come from.
+    """
+    structure = getattr(model, "_outputs_struct", None)
+    if isinstance(structure, dict):
+        names = [str(path[0]) for path, _ in keras.tree.flatten_with_path(structure)]
+    else:
+        names = getattr(model, "output_names", None) or []
     if len(names) == len(outputs) == len(set(names)):
         return list(names)
     return [f"output_{i}" if i else "output" for i in range(len(outputs))]
