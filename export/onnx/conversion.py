@@ -68,9 +68,9 @@ class Traced:
     specs: list
 
     @property
-    def captured(self):
-        """The tensors of an outer trace that the function reads."""
-        return [outer for outer in self.concrete.graph.external_captures if outer.dtype != tf.resource]
+    def stands_alone(self):
+        """Whether the function reads nothing but its arguments and variables: no tensor of a trace around it."""
+        return all(outer.dtype == tf.resource for outer in self.concrete.graph.external_captures)
 
 
 def trace(function, specs):
@@ -83,13 +83,13 @@ def trace(function, specs):
 def to_graph(traced, output_names):
     """Convert `traced` to an ONNX graph, stand-ins filled in.
 
-    The inputs are named as its specs; tensors captured from an outer trace follow as "captured_0" and so on.
+    The inputs are named as its specs. What it reads of an outer trace must be variables only.
 
     Raises:
         ExportError: an operation that ONNX has no form for.
     """
     inside = [tensor for tensor in traced.concrete.inputs if tensor.dtype != tf.resource]
-    input_names = [spec.name for spec in traced.specs] + [f"captured_{i}" for i in range(len(traced.captured))]
+    input_names = [spec.name for spec in traced.specs]
     renamed = {tensor.name: name for tensor, name in zip(inside, input_names, strict=True)}
     renamed |= {tensor.name: name for tensor, name in zip(traced.concrete.outputs, output_names, strict=True)}
     graph = _convert(traced.concrete, [tensor.name for tensor in inside], renamed)
@@ -106,7 +106,7 @@ def _convert(concrete, input_names, renamed):
     from tf2onnx import optimizer, tf_loader, tfonnx
 
     output_names = [tensor.name for tensor in concrete.outputs]
-    with _quiet(), tf.device("/cpu:0"):
+    with quiet(), tf.device("/cpu:0"):
         frozen = tf_loader.from_function(concrete, input_names, output_names)
         with tf.Graph().as_default() as tf_graph:
             tf.import_graph_def(frozen, name="")
@@ -127,16 +127,14 @@ def _convert(concrete, input_names, renamed):
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Keep tf2onnx's progress off the user's log: what goes wrong is raised."""
-    logger = logging.getLogger("tf2onnx")
-    level, disabled = logger.level, logger.disabled
-    logger.setLevel(logging.CRITICAL)
+def quiet():
+    """Keep what converters log off the user's terminal: what goes wrong is raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
-        logger.disabled = disabled
+        logging.disable(before)
 
 
 def _check(graph):

@@ -28,7 +28,10 @@ def loops_replaced(uses, plan):
 
 
 def _scan_loop(layer):
-    """Return a function with the face of `layer.inner_loop` that leaves a `Scan` in the trace."""
+    """Return a function with the face of `layer.inner_loop` that leaves a `Scan` in the trace.
+
+    A cell that reads a tensor of the model around it, such as the encoder's outputs, keeps Keras' own loop.
+    """
     cell = layer.cell
     takes_training = isinstance(cell, keras.layers.Layer) and cell._call_has_training_arg
 
@@ -59,7 +62,10 @@ def _scan_loop(layer):
 
         carried = keras.tree.flatten(initial_state)
         previous = _zero_output(lambda: advance(x[0], initial_state)[0], carried)
-        final, states, outputs = _scan(step, [previous, *carried], scanned, backwards=layer.go_backwards)
+        try:
+            final, states, outputs = _scan(step, [previous, *carried], scanned, backwards=layer.go_backwards)
+        except _ReadsOutside:  # a Loop can: Keras' own, as tf2onnx makes it
+            return type(layer).inner_loop(layer, sequences, initial_state, mask, training)
         return final, _time_first(outputs), keras.tree.pack_sequence_as(initial_state, states)
 
     return inner_loop
@@ -94,52 +100,48 @@ def _zero_output(first_output, states):
 
 
 def _scan(step, carried, scanned, *, backwards):
-    """Put a `Scan` into the trace; return (final output, final states, outputs of all steps (time, batch, ...))."""
+    """Put a `Scan` into the trace; return (final output, final states, outputs of all steps (time, batch, ...)).
+
+    Raises:
+        _ReadsOutside: the step reads a tensor that is neither carried nor scanned.
+    """
     carried_specs = [_spec(tensor, tensor.shape[1:], f"state_{i}") for i, tensor in enumerate(carried)]
     scanned_specs = [_spec(tensor, tensor.shape[2:], f"scanned_{i}") for i, tensor in enumerate(scanned)]
     names = [f"new_{spec.name}" for spec in carried_specs] + ["collected"]
     traced = trace(step, [*carried_specs, *scanned_specs])
+    if not traced.stands_alone:
+        raise _ReadsOutside
 
     def build(nodes, inputs, outputs):
-        own = len(carried) + len(scanned)
-        outer = {f"captured_{i}": name for i, name in enumerate(inputs[own:])}
-        graph = _step_graph(to_graph(traced, names), f"{nodes.scope}/step", outer)
-        del graph.input[own:]
+        body = _with_own_names(to_graph(traced, names), f"{nodes.scope}/step")
         written = [name or f"{nodes.scope}/unused_{i}" for i, name in enumerate(outputs)]
         if not outputs[-1]:
-            del graph.output[-1], written[-1]
-        nodes.add(
-            "Scan",
-            inputs[:own],
-            written,
-            body=graph,
-            num_scan_inputs=len(scanned),
-            scan_input_directions=[int(backwards)] * len(scanned),
-        )
+            del body.output[-1], written[-1]
+        directions = [int(backwards)] * len(scanned)
+        nodes.add("Scan", inputs, written, body=body, num_scan_inputs=len(scanned), scan_input_directions=directions)
 
-    time = scanned[0].shape[0]
     specs = [tf.TensorSpec(spec.shape, spec.dtype) for spec in carried_specs]
-    specs.append(tf.TensorSpec([time, *carried_specs[0].shape], carried_specs[0].dtype))
-    final, *states, outputs = stand_in(build, [*carried, *scanned, *traced.captured], specs)
+    specs.append(tf.TensorSpec([scanned[0].shape[0], *carried_specs[0].shape], carried_specs[0].dtype))
+    final, *states, outputs = stand_in(build, [*carried, *scanned], specs)
     return final, states, outputs
+
+
+class _ReadsOutside(Exception):
+    pass
 
 
 def _spec(tensor, rest, name):
     return tf.TensorSpec([None, *rest], tensor.dtype, name=name)
 
 
-def _step_graph(graph, scope, outer):
-    """Make all names in `graph` its own, except those that `outer` maps to names of the graph around it."""
+def _with_own_names(graph, scope):
+    """Put all names in `graph` below `scope`: a graph within a graph must not reuse a name of the one around it."""
     graph.name = "step"
-
-    def renamed(name):
-        return outer.get(name, f"{scope}/{name}") if name else ""
-
     for part in subgraphs(graph):
         for named in (*part.input, *part.output, *part.initializer):
-            named.name = renamed(named.name)
+            named.name = f"{scope}/{named.name}"
         for node in part.node:
-            node.name = renamed(node.name)
-            node.input[:] = map(renamed, node.input)
-            node.output[:] = map(renamed, node.output)
+            node.name = f"{scope}/{node.name}"
+            node.input[:] = [name and f"{scope}/{name}" for name in node.input]
+            node.output[:] = [name and f"{scope}/{name}" for name in node.output]
     return graph

@@ -1,6 +1,7 @@
 """Bring a converted graph into its final form: the same bytes for the same model, and nothing in it but the model.
 
-tf2onnx numbers names on from one conversion to the next, and the order of its constants differs from run to run. So order and names are made anew here, from what the graph computes.
+tf2onnx numbers names on from one conversion to the next, and the order of its constants differs from run to run. So
+order and names are made anew here, from what the graph computes.
 """
 
 import re
@@ -25,10 +26,10 @@ def tidy(graph, name):
             kept = [attribute for attribute in node.attribute if not attribute.name.startswith("_")]
             del node.attribute[:]
             node.attribute.extend(sorted(kept, key=lambda attribute: attribute.name))
-    for value in (*graph.input, *graph.output):
-        for size in value.type.tensor_type.shape.dim:
-            if not size.HasField("dim_value"):
-                size.Clear()
+        for value in (*part.input, *part.output):
+            for size in value.type.tensor_type.shape.dim:
+                if not size.HasField("dim_value"):
+                    size.Clear()
     for value in graph.input:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     _rename(graph)
