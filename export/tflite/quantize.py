@@ -89,7 +89,7 @@ def _dequantize(editor, graph, gather):
     (output,) = gather.outputs
     table = graph.tensors[gather.inputs[0]]
     shape = graph.tensors[output].shape
-    small = editor.add_tensor(graph, [] if shape is None else shape, "rows_int8", dtype="int8")
+    small = editor.add_tensor(graph, [] if shape is None else shape, "rows", dtype="int8")
     graph.tensors[small].shapeSignature = graph.tensors[output].shapeSignature
     graph.tensors[small].quantization = table.quantization
     gather.outputs = [small]
