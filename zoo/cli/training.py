@@ -1,0 +1,127 @@
+"""`zoo train`: one command for each recipe, one option for each of its settings."""
+
+import dataclasses
+import inspect
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from zoo import recipes
+from zoo.cli.terminal import console, print_scores
+
+
+class Recipes(TyperGroup):
+    """A command for each recipe, made when it is asked for, as a recipe's module may import Keras."""
+
+    def list_commands(self, context):
+        return list(recipes.names())
+
+    def get_command(self, context, name):
+        return _command(name, recipes.get(name))
+
+    def format_commands(self, context, formatter):
+        with formatter.section("Recipes"):
+            formatter.write_dl(list(recipes.names().items()))
+
+
+app = typer.Typer(cls=Recipes, rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def train(context: typer.Context):
+    """Train a recipe; `zoo train RECIPE --help` shows its settings."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def _command(name, recipe):
+    def command(out, **settings):
+        _train(recipe(**settings), out)
+
+    parameters = {"out": (Annotated[Path, typer.Option(help="New folder for the run.")], inspect.Parameter.empty)}
+    for each in dataclasses.fields(recipe):
+        parameters[each.name] = (Annotated[each.type, _option(each)], each.default)
+    command.__doc__ = inspect.getdoc(recipe).partition("\n")[0]
+    command.__signature__ = inspect.Signature(
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+        for key, (annotation, default) in parameters.items()
+    )
+    command.__annotations__ = {key: annotation for key, (annotation, _) in parameters.items()}
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(name)(command)
+    return typer.main.get_command(single)
+
+
+def _option(each):
+    """Return the option for one field of a recipe; its range and choices are checked by the recipe itself."""
+    help = each.metadata["help"] + ('  [default: ""]' if each.default == "" else "")
+    if each.type is bool:
+        return typer.Option(help=help)
+    metavar = "|".join(each.metadata["choices"]) or each.type.__name__.upper()
+    return typer.Option(help=help, metavar=metavar, parser=_NUMBERS.get(each.type))
+
+
+def _parser(kind, expected):
+    def parse(text):
+        try:
+            return kind(text)
+        except ValueError:
+            raise typer.BadParameter(f"received {text!r}, expected {expected}") from None
+
+    return parse
+
+
+_NUMBERS = {int: _parser(int, "a whole number"), float: _parser(float, "a number")}
+
+
+def _train(recipe, out):
+    from zoo.recipes.base import check_new
+
+    check_new(out)
+    with _progress() as callback:
+        model, scores = recipe.train(callbacks=[callback], verbose=0)
+    recipes.save(out, recipe, model, scores)
+    print_scores(scores)
+    print(f"wrote {out}")
+
+
+@contextmanager
+def _progress():
+    """Yield a Keras callback that shows how far training is: a bar on a terminal, else a line for each epoch."""
+    import keras
+    from rich import progress
+
+    screen = console()
+    bar = progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(bar_width=None),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[scores]}"),
+        console=screen,
+        disable=not screen.is_terminal,
+    )
+
+    class Progress(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            steps = self.params["steps"]  # None when Keras cannot know
+            self.task = bar.add_task("reading", total=steps and steps * self.params["epochs"], scores="")
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = f"epoch {epoch + 1}/{self.params['epochs']}"
+            bar.update(self.task, description=self.epoch)
+
+        def on_train_batch_end(self, batch, logs=None):
+            bar.advance(self.task)
+
+        def on_epoch_end(self, epoch, logs=None):
+            shown = [key for key in logs if key == "loss" or (key.startswith("val_") and key != "val_loss")]
+            scores = "  ".join(f"{key} {logs[key]:.3f}" for key in shown)
+            bar.update(self.task, scores=scores)
+            if bar.disable:
+                screen.print(f"{self.epoch}  {scores}", highlight=False, soft_wrap=True)
+
+    with bar:
+        yield Progress()
