@@ -5,13 +5,17 @@ import numpy as np
 import pytest
 
 from zoo.errors import SettingError
-from zoo.layers.audio_augment import AudioAugment, SpectrogramMask
+from zoo.layers.audio_augment import AudioAugment, SpectrogramMask, SpectrogramWarp
 
 NOTHING = {"shift": 0.0, "speed": 0.0, "gain_db": 0.0, "tilt": 0.0, "snr_db": (200.0, 200.0)}
-BOTH = pytest.mark.parametrize(
+EACH = pytest.mark.parametrize(
     ("layer", "shape"),
-    [(AudioAugment(seed=3), (4, 500)), (SpectrogramMask(seed=3), (4, 30, 20))],
-    ids=["audio", "mask"],
+    [
+        (AudioAugment(seed=3), (4, 500)),
+        (SpectrogramMask(seed=3), (4, 30, 20)),
+        (SpectrogramWarp(seed=3), (4, 30, 20)),
+    ],
+    ids=["audio", "mask", "warp"],
 )
 
 
@@ -19,20 +23,20 @@ def tones(hertz, rate=8000, length=8000):
     return np.sin(2 * np.pi * hertz * np.arange(length) / rate).astype("float32")[None].repeat(16, 0)
 
 
-@BOTH
+@EACH
 def test_inference_leaves_the_input_alone(layer, shape):
     inputs = np.random.normal(size=shape).astype("float32")
     np.testing.assert_array_equal(np.array(layer(inputs)), inputs)
 
 
-@BOTH
+@EACH
 def test_inference_graphs_hold_no_operation_of_it(layer, shape):
     tf = pytest.importorskip("tensorflow")
     traced = tf.function(lambda x: layer(x, training=False)).get_concrete_function(tf.TensorSpec(shape))
     assert {op.type for op in traced.graph.get_operations()} <= {"Placeholder", "Identity"}
 
 
-@BOTH
+@EACH
 def test_a_seed_repeats_the_draws_and_each_step_draws_anew(layer, shape):
     inputs = np.random.normal(size=shape).astype("float32")
     first, again = (type(layer).from_config(layer.get_config()) for _ in range(2))
@@ -42,11 +46,13 @@ def test_a_seed_repeats_the_draws_and_each_step_draws_anew(layer, shape):
     assert not np.array_equal(one, inputs)
 
 
-@BOTH
+@EACH
 def test_the_settings_are_saved(layer, shape):
     changed = {"shift": 0.3, "speed": 0.4, "gain_db": 3.0, "tilt": 0.5, "snr_db": (1.0, 2.0), "seed": 5}
     if isinstance(layer, SpectrogramMask):
         changed = {"time": 3, "frequency": 2, "count": 4, "seed": 5}
+    if isinstance(layer, SpectrogramWarp):
+        changed = {"time": 0.3, "frequency": 0.2, "seed": 5}
     config = type(layer).from_config(type(layer)(**changed).get_config()).get_config()
     assert {name: config[name] for name in changed} == changed
 
@@ -101,8 +107,27 @@ def test_masks_are_stretches_of_zeros_no_wider_than_asked():
     np.testing.assert_array_equal(kept, ~rows[:, :, None] & ~columns[:, None, :])
 
 
+def test_warping_moves_a_ramp_by_its_factor():
+    frames, bands = np.mgrid[0:40, 0:20].astype("float32")
+    slow = np.array(SpectrogramWarp(time=0.15, frequency=0.0, seed=1)(frames[None].repeat(32, 0), training=True))
+    factors = slow[:, 21, 0] - slow[:, 20, 0]  # interpolation keeps a ramp a ramp; its slope is the factor
+    assert factors.min() >= 1 / 1.1501 and factors.max() <= 1.1501 and np.ptp(factors) > 0.15
+    np.testing.assert_allclose(slow[:, 20, 0], 20, atol=1e-4)  # the middle stays
+    tall = np.array(SpectrogramWarp(time=0.0, frequency=0.12, seed=1)(bands[None].repeat(32, 0), training=True))
+    factors = tall[:, 0, 1]
+    assert factors.min() >= 1 / 1.1201 and factors.max() <= 1.1201 and np.ptp(factors) > 0.12
+    np.testing.assert_allclose(tall[:, :, 9], 9 * factors[:, None].repeat(40, 1), rtol=1e-5)
+    assert tall.max() == 19 and tall.min() == 0
+
+
 @pytest.mark.parametrize(
-    "make", [lambda: AudioAugment(speed=-0.1), lambda: AudioAugment(snr_db=(9, 3)), lambda: SpectrogramMask(time=-1)]
+    "make",
+    [
+        lambda: AudioAugment(speed=-0.1),
+        lambda: AudioAugment(snr_db=(9, 3)),
+        lambda: SpectrogramMask(time=-1),
+        lambda: SpectrogramWarp(frequency=-1),
+    ],
 )
 def test_negative_ranges_are_refused(make):
     with pytest.raises(SettingError, match="must be 0 or more"):

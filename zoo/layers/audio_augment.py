@@ -146,3 +146,59 @@ class SpectrogramMask(_TrainingOnly):
 
     def get_config(self):
         return super().get_config() | {"time": self.time, "frequency": self.frequency, "count": self.count}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class SpectrogramWarp(_TrainingOnly):
+    """Time and frequency stretched apart from each other for each clip, in training only.
+
+    A longer vocal tract moves formants without changing the pace, and a hurried speaker the pace alone; speed changes
+    of the waveform tie the two. Frequency stretches from the lowest band up, time from the middle, both by linear
+    interpolation, repeating the last row or frame where the input ends.
+
+        y[t, m] = x[pace (t - middle) + middle, tract m]
+
+    Args:
+        time: the largest stretch: 0.15 draws the pace from 1 / 1.15 to 1.15, evenly on a log scale.
+        frequency: likewise for the tract.
+        seed: an integer makes the draws repeatable.
+
+    Call arguments:
+        features: `(batch, frames, bands)`.
+        training: whether to warp; otherwise the features pass unchanged.
+
+    Raises:
+        SettingError: a negative stretch.
+
+    Reference:
+        Jaitly and Hinton, "Vocal tract length perturbation (VTLP) improves speech recognition", 2013,
+        https://www.cs.toronto.edu/~hinton/absps/perturb.pdf
+    """
+
+    def __init__(self, *, time=0.15, frequency=0.12, seed=None, **kwargs):
+        super().__init__(seed, **kwargs)
+        if min(time, frequency) < 0:
+            raise SettingError(
+                f"SpectrogramWarp: time and frequency must be 0 or more, received {time!r}, {frequency!r}"
+            )
+        self.time, self.frequency = time, frequency
+
+    def augment(self, inputs):
+        x = self._stretch(inputs, self.time, inputs.shape[1] / 2)
+        x = ops.transpose(x, (0, 2, 1))
+        return ops.transpose(self._stretch(x, self.frequency, 0.0), (0, 2, 1))
+
+    def _stretch(self, inputs, largest, fixed):
+        """Return `(batch, length, channels)` read at other places of its length; the place `fixed` stays."""
+        clip, length = (ops.shape(inputs)[0], 1, 1), inputs.shape[1]
+        factor = ops.exp(self.uniform(clip, -math.log(1 + largest), math.log(1 + largest)))
+        place = ops.reshape(ops.arange(length, dtype="float32"), (1, length, 1))
+        place = ops.clip(factor * (place - fixed) + fixed, 0, length - 1)
+        left = ops.minimum(ops.floor(place), length - 2)
+        weight = place - left
+        index = ops.broadcast_to(ops.cast(left, "int32"), ops.shape(inputs))
+        lower, upper = (ops.take_along_axis(inputs, each, axis=1) for each in (index, index + 1))
+        return lower * (1 - weight) + upper * weight
+
+    def get_config(self):
+        return super().get_config() | {"time": self.time, "frequency": self.frequency}

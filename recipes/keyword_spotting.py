@@ -1,0 +1,173 @@
+"""Keyword spotting: which of a few words was said, from raw audio.
+
+RESULTS
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import keras
+import numpy as np
+
+from zoo.data.keywords import load_keywords
+from zoo.layers import PeepholeLSTM
+from zoo.layers.audio_augment import AudioAugment, SpectrogramMask, SpectrogramWarp
+from zoo.layers.log_mel import LogMel
+from zoo.layers.running_level import RunningLevel
+from zoo.recipes import keyword_spotting_device
+from zoo.recipes.base import Recipe, setting
+
+_NETWORKS = ("lstm", "small", "crnn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeywordSpotting(Recipe):
+    """Tell a spoken word, from raw samples to label probabilities in one model.
+
+    The networks: "lstm" is a peephole LSTM after kws_streaming's lstm_peep; "small" a plain LSTM for microcontrollers;
+    "crnn" two convolutions and a GRU. All start with log-mel features whose level follows the loudest sound so far, so
+    that neither loudness nor noise between words matters; training changes speed, pitch, tilt and noise of each clip.
+
+        samples (batch, sample_rate seconds) -> probabilities (batch, labels)
+
+    Example:
+        >>> recipe = KeywordSpotting(network="small", epochs=3)
+        >>> recipe.model().output_shape
+        (None, 10)
+
+    Reference:
+        Rybakov et al., "Streaming keyword spotting on mobile devices", 2020, https://arxiv.org/abs/2005.06720; Arik et
+        al., "Convolutional recurrent neural networks for small-footprint keyword spotting", 2017,
+        https://arxiv.org/abs/1703.05390
+    """
+
+    name = "keyword_spotting"
+    metric_name = "accuracy"
+    device_file = keyword_spotting_device.__file__  # what a bundle's runner does around the model
+
+    data: str = setting("demo", "demo (synthetic), fsdd, speech_commands, or a folder of one sub-folder per label")
+    network: str = setting("lstm", "lstm, small (for microcontrollers) or crnn", choices=_NETWORKS)
+    units: int = setting(0, "width of the recurrent layer; 0 is the network's own", least=0)
+    sample_rate: int = setting(8000, "Hz; recordings are converted", above=0)
+    seconds: float = setting(1.0, "length of a clip in seconds; recordings are cut or padded", above=0.0)
+    test_speaker: str = setting("", "a speaker to test on, heard nowhere else; empty for the set's own split")
+    epochs: int = setting(30, "passes over the training clips", least=1)
+    batch_size: int = setting(32, "clips per training step", least=1)
+    learning_rate: float = setting(0.002, "the highest of the schedule", above=0.0)
+    seed: int = setting(0, "of weights, order, augmentation", least=0)
+    skip_bad: bool = setting(False, "leave out unusable recordings, naming them, instead of stopping")
+
+    def load(self):
+        """Return the recordings, `zoo.data.keywords.Keywords`; read once and kept."""
+        return self._keywords
+
+    @cached_property
+    def _keywords(self):
+        return load_keywords(
+            self.data,
+            sample_rate=self.sample_rate,
+            seconds=self.seconds,
+            test_speaker=self.test_speaker or None,
+            skip_bad=self.skip_bad,
+            seed=self.seed,
+        )
+
+    @property
+    def labels(self):
+        """The words, in the order of the model's outputs."""
+        return self.load().label_names
+
+    def model(self):
+        """Return a fresh, built `keras.Model` from samples to probabilities, not compiled."""
+        samples = keras.Input((round(self.sample_rate * self.seconds),), name="samples")
+        x = AudioAugment(seed=self.seed, name="augment")(samples)
+        x = LogMel(self.sample_rate, mels=32, frame_ms=25.0, hop_ms=20.0, floor=1e-10, name="log_mel")(x)
+        x = RunningLevel(name="level")(x)
+        x = keras.layers.BatchNormalization(center=False, scale=False, momentum=0.9, name="normalise")(x)
+        x = SpectrogramWarp(seed=self.seed + 1, name="warp")(x)
+        x = SpectrogramMask(seed=self.seed + 2, name="mask")(x)
+        if self.network == "lstm":
+            x = PeepholeLSTM(self.units or 500, name="recurrent")(x)
+        elif self.network == "small":
+            x = keras.layers.LSTM(self.units or 40, name="recurrent")(x)
+        else:
+            x = _convolve(x)
+            x = keras.layers.GRU(self.units or 128, name="recurrent")(x)
+        x = keras.layers.Dropout(0.3, seed=self.seed + 3, name="dropout")(x)
+        x = keras.layers.Dense(len(self.labels), activation="softmax", name="probabilities")(x)
+        return keras.Model(samples, x, name="keyword_spotting")
+
+    def train(self, *, callbacks=(), verbose="auto"):
+        """Train a fresh model and keep the weights of the epoch with the lowest validation loss.
+
+        Sets the global seeds, so that the same settings give the same model on the same machine.
+
+        Args:
+            callbacks: more Keras callbacks.
+            verbose: as `keras.Model.fit` takes it: 0 for silence.
+
+        Returns:
+            (model, scores): a compiled `keras.Model`; the test scores of `evaluate`, and `history` by epoch.
+        """
+        keras.utils.set_random_seed(self.seed)
+        samples, labels = self.load().select("train")
+        steps = self.epochs * -(-len(labels) // self.batch_size)
+        schedule = keras.optimizers.schedules.CosineDecay(
+            self.learning_rate / 10, steps, warmup_target=self.learning_rate, warmup_steps=steps // 10
+        )
+        model = self.model()
+        model.compile(
+            keras.optimizers.Adam(schedule, global_clipnorm=1.0),
+            "sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            jit_compile=keras.backend.backend() == "jax",  # XLA on a CPU under TensorFlow takes minutes to compile
+        )
+        best = keras.callbacks.EarlyStopping("val_loss", patience=self.epochs, restore_best_weights=True)
+        history = model.fit(
+            samples,
+            labels,
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            validation_data=self.load().select("validation"),
+            callbacks=[best, *callbacks],
+            verbose=verbose,
+        ).history
+        return model, self.evaluate(model) | {"history": history}
+
+    def evaluate(self, model, *, split="test"):
+        """Return {"accuracy": ..., "clips": ...} of a model on one split."""
+        samples, labels = self.load().select(split)
+        return {
+            "accuracy": self.metric(model.predict(samples, batch_size=256, verbose=0), labels),
+            "clips": len(labels),
+        }
+
+    def metric(self, outputs, labels):
+        """Return the fraction of clips whose likeliest label is right, from a model's or an exported file's outputs."""
+        return float(np.mean(np.argmax(outputs, axis=-1) == np.asarray(labels)))
+
+    def decode(self, outputs):
+        """Return [(label, probability)], the likeliest first, of one clip's outputs."""
+        return keyword_spotting_device.answer({"probabilities": outputs}, self.labels)
+
+    def held_out(self, count):
+        """Return (samples, labels) of up to `count` test clips, which training never saw, spread over the split."""
+        samples, labels = self.load().select("test")
+        chosen = np.linspace(0, len(labels) - 1, min(count, len(labels))).round().astype(int)
+        return samples[chosen], labels[chosen]
+
+    def example(self):
+        """Return one test clip as a batch of one, and its word."""
+        samples, labels = self.held_out(1)
+        return samples, self.labels[labels[0]]
+
+
+def _convolve(features):
+    """Two convolutions over time and frequency, which halve time once: `(batch, frames / 2, channels)`."""
+    x = keras.layers.Reshape((*features.shape[1:], 1), name="plane")(features)
+    for index, (filters, size, strides) in enumerate([(16, 5, (1, 2)), (32, 3, (2, 2))], 1):
+        x = keras.layers.Conv2D(filters, size, strides, padding="same", use_bias=False, name=f"convolution_{index}")(x)
+        x = keras.layers.BatchNormalization(momentum=0.9, name=f"normalise_{index}")(x)
+        x = keras.layers.ReLU(name=f"relu_{index}")(x)
+    x = keras.layers.Reshape((x.shape[1], x.shape[2] * x.shape[3]), name="sequence")(x)
+    return keras.layers.Dropout(0.3, name="dropout_features")(x)

@@ -1,0 +1,130 @@
+"""The keyword-spotting recipe: its face, its models, and that it learns."""
+
+import keras
+import numpy as np
+import pytest
+
+from zoo.errors import DataError, SettingError
+from zoo.recipes import KeywordSpotting
+
+NETWORKS = pytest.mark.parametrize("network", ["lstm", "small", "crnn"])
+BRIEF = {"network": "small", "units": 6, "epochs": 1, "batch_size": 256}
+
+
+@NETWORKS
+def test_samples_go_in_and_probabilities_come_out(network):
+    recipe = KeywordSpotting(network=network, units=7)
+    model = recipe.model()
+    assert model.input_shape == (None, 8000) and model.inputs[0].name == "samples"
+    outputs = model.predict(recipe.held_out(5)[0], verbose=0)
+    assert outputs.shape == (5, len(recipe.labels))
+    np.testing.assert_allclose(outputs.sum(axis=-1), 1, atol=1e-6)  # float32: ten terms below 1
+
+
+@NETWORKS
+def test_models_say_the_same_after_saving(network, tmp_path):
+    recipe = KeywordSpotting(network=network, units=7)
+    model = recipe.model()
+    model.save(tmp_path / "model.keras")
+    samples = recipe.held_out(2)[0]
+    again = keras.saving.load_model(tmp_path / "model.keras").predict(samples, verbose=0)
+    np.testing.assert_array_equal(again, model.predict(samples, verbose=0))
+
+
+def test_lstm_is_a_peephole_lstm_of_500_units_unless_told_otherwise():
+    layer = KeywordSpotting().model().get_layer("recurrent")
+    assert type(layer).__name__ == "PeepholeLSTM" and layer.cell.units == 500
+
+
+def test_the_sample_rate_and_length_reach_the_model():
+    recipe = KeywordSpotting(sample_rate=16000, seconds=0.5, network="small")
+    assert recipe.model().input_shape == (None, 8000)
+    assert recipe.model().get_layer("log_mel").sample_rate == 16000
+
+
+def test_the_small_network_has_room_to_spare_in_50_kb():
+    model = KeywordSpotting(network="small").model()
+    front = keras.tree.flatten([model.get_layer("log_mel")._constants, model.get_layer("log_mel")._bands])
+    constants = sum(each.size for each in front if isinstance(each, np.ndarray))
+    # One byte a weight, four a constant of the front-end and of the normalisation, and 15 KB for the graph itself.
+    assert model.count_params() + 4 * constants < 35_000
+
+
+def test_training_is_repeatable_and_scored_on_the_test_split():
+    recipe = KeywordSpotting(**BRIEF)
+    (one, scores), (two, again) = (recipe.train(verbose=0) for _ in range(2))
+    for first, second in zip(one.get_weights(), two.get_weights(), strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert scores == again
+    samples, labels = recipe.load().select("test")
+    hits = one.predict(samples, verbose=0).argmax(-1) == labels
+    assert scores["accuracy"] == pytest.approx(hits.mean()) and scores["clips"] == len(labels)
+    assert len(scores["history"]["val_loss"]) == recipe.epochs
+
+
+def test_training_keeps_the_weights_of_the_best_epoch():
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                self.kept = self.model.get_weights()
+                self.model.set_weights([weight + 9 for weight in self.kept])
+
+    spoil = Spoil()
+    model, _ = KeywordSpotting(**BRIEF | {"epochs": 2}).train(callbacks=[spoil], verbose=0)
+    for kept, weight in zip(spoil.kept, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(kept, weight)
+
+
+def test_decode_names_the_likeliest_word_first():
+    recipe = KeywordSpotting()
+    outputs = np.full((1, 10), 0.05)
+    outputs[0, 3] = 0.55
+    assert recipe.decode(outputs)[0] == (recipe.labels[3], pytest.approx(0.55))
+    assert len(recipe.decode(outputs[0])) == 10
+    with pytest.raises(DataError, match="20 probabilities for 10 labels"):
+        recipe.decode(np.zeros((2, 10)))
+
+
+def test_the_metric_is_the_fraction_of_right_answers():
+    assert KeywordSpotting().metric(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]]), [0, 1, 1, 1]) == 0.5
+
+
+def test_examples_come_from_the_test_split():
+    recipe = KeywordSpotting()
+    samples, word = recipe.example()
+    assert samples.shape == (1, 8000) and word in recipe.labels
+    test, labels = recipe.load().select("test")
+    np.testing.assert_array_equal(recipe.held_out(len(labels))[0], test)
+    assert set(recipe.held_out(40)[1]) > {0, 9}
+    assert len(recipe.held_out(len(labels) + 1)[1]) == len(labels)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"network": "gru"}, "network is 'gru', expected one of 'lstm', 'small', 'crnn'"),
+        ({"sample_rate": 0}, "sample_rate is 0, expected a int above 0"),
+        ({"seconds": 0.0}, "seconds is 0.0"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+    ],
+)
+def test_wrong_settings_stop_before_any_work(settings, says):
+    with pytest.raises(SettingError, match=says):
+        KeywordSpotting(**settings)
+
+
+def test_a_clip_shorter_than_a_frame_is_explained():
+    with pytest.raises(SettingError, match="shorter than one frame"):
+        KeywordSpotting(seconds=0.02).model()
+
+
+def test_an_unknown_speaker_is_named():
+    with pytest.raises(DataError, match="nobody"):
+        KeywordSpotting(test_speaker="nobody").load()
+
+
+@pytest.mark.slow
+def test_the_demo_set_is_learnt():
+    _, scores = KeywordSpotting(network="crnn", epochs=15).train(verbose=0)
+    assert scores["accuracy"] > 0.8  # ten words: chance is 0.1; unheard synthetic voices
