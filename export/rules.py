@@ -66,17 +66,26 @@ def find_rule(use, *, format):
     """Return the rule for the layer in `use`, or None.
 
     A subclass that changes what the layer computes has no rule of its parent's: only the exact cell class counts, in a
-    layer whose loop is one of those this package knows.
+    layer that runs it as one of those this package knows.
     """
+    import keras
+
+    importlib.import_module(f"zoo.export.{format}.rules")  # registers the rules that the zoo brings
+    if type(use.layer) is keras.layers.Bidirectional:
+        return _RULES[format].get(keras.layers.Bidirectional)
+    if not loops_as_known(use.layer) or not any(type(use.layer).call is one.call for one in _known_layers()):
+        return None
+    return _RULES[format].get(type(use.layer.cell))
+
+
+def loops_as_known(layer):
+    """Return whether the loop of `layer` is Keras' or the zoo's own, and not one that a subclass changed."""
+    return any(getattr(type(layer), "inner_loop", None) is one.inner_loop for one in _known_layers())
+
+
+def _known_layers():
     import keras
 
     from zoo import layers
 
-    importlib.import_module(f"zoo.export.{format}.rules")  # registers the rules that the zoo brings
-    known = (keras.layers.RNN, keras.layers.SimpleRNN, keras.layers.LSTM, keras.layers.GRU, layers.Recurrent)
-    if type(use.layer) is keras.layers.Bidirectional:
-        return _RULES[format].get(keras.layers.Bidirectional)
-    runs_as_known = any(
-        type(use.layer).call is one.call and type(use.layer).inner_loop is one.inner_loop for one in known
-    )
-    return _RULES[format].get(type(use.layer.cell)) if runs_as_known else None
+    return keras.layers.RNN, keras.layers.SimpleRNN, keras.layers.LSTM, keras.layers.GRU, layers.Recurrent

@@ -70,6 +70,7 @@ def _save(model, folder, *, target, batch_size, time_steps, plan):
     import tensorflow as tf
 
     from zoo.export import planning, trace
+    from zoo.export.tflite.loop import loops_replaced
 
     specs = trace.input_specs(model, batch_size=batch_size, time_steps=time_steps)
     uses = trace.observe(model, batch_size=batch_size, time_steps=time_steps)
@@ -88,7 +89,7 @@ def _save(model, folder, *, target, batch_size, time_steps, plan):
 
     kept = {layer: _in_float(layer) for layer in model._flatten_layers() if not getattr(layer, "quantizable", True)}
     numbered_specs = [tf.TensorSpec(spec.shape, spec.dtype, name=f"input_{i}") for i, spec in enumerate(specs)]
-    with trace.for_inference(model), trace.replaced(uses, plan), trace.calls_replaced(kept):
+    with trace.for_inference(model), trace.replaced(uses, plan), loops_replaced(uses, plan), trace.calls_replaced(kept):
         function = tf.function(numbered, autograph=False).get_concrete_function(*numbered_specs)
     module = tf.Module()
     module.function, module.captured = function, list(function.variables)
