@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo.data.keywords import load_keywords
 from zoo.layers import PeepholeLSTM
-from zoo.layers.audio_augment import AudioAugment, SpectrogramMask, SpectrogramWarp
+from zoo.layers.audio_augment import AudioAugment, SpectrogramMask
 from zoo.layers.log_mel import LogMel
 from zoo.layers.running_level import RunningLevel
 from zoo.recipes import keyword_spotting_device
@@ -81,11 +81,10 @@ class KeywordSpotting(Recipe):
         """Return a fresh, built `keras.Model` from samples to probabilities, not compiled."""
         samples = keras.Input((round(self.sample_rate * self.seconds),), name="samples")
         x = AudioAugment(seed=self.seed, name="augment")(samples)
-        x = LogMel(self.sample_rate, mels=32, frame_ms=25.0, hop_ms=20.0, floor=1e-10, name="log_mel")(x)
+        x = LogMel(self.sample_rate, mels=24, frame_ms=25.0, hop_ms=20.0, floor=1e-10, name="log_mel")(x)
         x = RunningLevel(name="level")(x)
         x = keras.layers.BatchNormalization(center=False, scale=False, momentum=0.9, name="normalise")(x)
-        x = SpectrogramWarp(seed=self.seed + 1, name="warp")(x)
-        x = SpectrogramMask(seed=self.seed + 2, name="mask")(x)
+        x = SpectrogramMask(seed=self.seed + 1, name="mask")(x)
         if self.network == "lstm":
             x = PeepholeLSTM(self.units or 500, name="recurrent")(x)
         elif self.network == "small":
@@ -93,7 +92,7 @@ class KeywordSpotting(Recipe):
         else:
             x = _convolve(x)
             x = keras.layers.GRU(self.units or 128, name="recurrent")(x)
-        x = keras.layers.Dropout(0.3, seed=self.seed + 3, name="dropout")(x)
+        x = keras.layers.Dropout(0.3, seed=self.seed + 2, name="dropout")(x)
         x = keras.layers.Dense(len(self.labels), activation="softmax", name="probabilities")(x)
         return keras.Model(samples, x, name="keyword_spotting")
 

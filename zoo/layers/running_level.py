@@ -32,7 +32,7 @@ class RunningLevel(keras.layers.Layer):
         SettingError: a range that is not above 0.
     """
 
-    def __init__(self, *, range_db=40.0, lowest_db=-60.0, **kwargs):
+    def __init__(self, *, range_db=40.0, lowest_db=-45.0, **kwargs):
         super().__init__(**kwargs)
         if not range_db > 0:
             raise SettingError(f"RunningLevel: range_db must be above 0, received {range_db!r}")
