@@ -10,7 +10,6 @@ from zoo.cli.terminal import console, notices_hidden
 from zoo.errors import SettingError, ZooError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
-_CLOSED = 141  # 128 + SIGPIPE
 _UsageError = typer.BadParameter.__base__  # typer has no public name for it, and moved it between versions
 
 
@@ -37,7 +36,7 @@ def main(arguments=None):
             status = _INTERRUPTED
         except BrokenPipeError:  # the reader, `head` for one, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it closes it
-            return _CLOSED
+            return 1  # as typer does where it is the first to see it
         if status == _INTERRUPTED:  # typer makes this of Ctrl-C
             return _fail("interrupted; nothing was written.", status)
     return status or 0
