@@ -2,7 +2,8 @@
 
 TFLite's recurrent ops keep their states between invocations, in variable tensors. Here each of these tensors is the
 output of an op that runs before: it writes zeros, or the initial state that the model computes, so that the file has no
-memory and needs no `reset_all_variables`. These ops depend on the sequence, else the runtime would run them only once.
+memory and needs no `reset_all_variables`. These ops depend on the sequence, as a runtime may compute what depends on
+constants only once and for all.
 """
 
 import numpy as np

@@ -92,6 +92,18 @@ def without_op():
     return keras.Sequential([keras.Input((4, 4)), Singular(name="singular"), K.Dense(2)])
 
 
+def without_fixed_shapes():
+    class Growing(K.Layer):
+        def call(self, x):
+            steps = tf.shape(x)[1]
+            grown = tf.TensorArray(tf.float32, size=0, dynamic_size=True)
+            return tf.while_loop(lambda t, _: t < steps, lambda t, a: (t + 1, a.write(t, x[:, t])), (0, grown))[
+                1
+            ].stack()
+
+    return keras.Sequential([keras.Input((None, 4)), Growing(name="growing")])
+
+
 def of_fixed_batch():
     return keras.Sequential([keras.Input(batch_shape=(3, 6, 4)), K.LSTM(4)])
 
@@ -103,6 +115,7 @@ def of_fixed_batch():
         (strings, "takes strings"),
         (open_loop, "memory becomes a loop, which needs a known number of steps; give time_steps="),
         (without_op, "no built-in op for Svd, which computes '.*singular"),
+        (without_fixed_shapes, "cannot run what '.*growing.*' computes"),
         (of_fixed_batch, "give batch_size=3"),
         (lambda: "model", "expected a keras.Model"),
     ],

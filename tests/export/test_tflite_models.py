@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from litert_runs import assert_same, model_answers, randomise, sequences
 
 from zoo import export, layers
@@ -74,7 +75,6 @@ def encoder_decoder():
     source, target = keras.Input((7, 4), name="source"), keras.Input((5, 3), name="target")
     _, hidden, cell = K.LSTM(4, return_state=True)(source)
     outputs, *_ = K.LSTM(4, return_sequences=True, return_state=True)(target, initial_state=[hidden, cell])
-    # The inputs in another order than that of their names, and of their use.
     return keras.Model([target, source], K.Dense(3)(outputs))
 
 
@@ -144,6 +144,14 @@ def test_the_file_gives_what_the_model_gives(make, tmp_path):
     path = export.to_tflite(model, tmp_path / "m.tflite", batch_size=batch)
     expected = model_answers(model, inputs)
     assert_same(path, inputs, expected)
+
+
+def test_inputs_and_outputs_keep_the_order_of_the_model(tmp_path):
+    first, second = keras.Input((5,), name="zebra"), keras.Input((6, 3), name="ant")
+    model = keras.Model([first, second], [K.Dense(2, name="z")(first), K.LSTM(4, name="a")(second)])
+    interpreter = Interpreter(str(export.to_tflite(model, tmp_path / "m.tflite")))
+    assert [details["name"] for details in interpreter.get_input_details()] == ["zebra", "ant"]
+    assert [details["name"] for details in interpreter.get_output_details()] == ["z", "a"]
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "float16"])
