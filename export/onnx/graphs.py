@@ -44,3 +44,12 @@ def consumed_names(graph):
         for node in part.node:
             names.update(node.input)
     return names
+
+
+def free_names(graph):
+    """Return the names that `graph` reads of the graph around it."""
+    made = set()
+    for part in subgraphs(graph):
+        made.update(value.name for value in (*part.input, *part.initializer))
+        made.update(name for node in part.node for name in node.output)
+    return consumed_names(graph) - made

@@ -8,7 +8,7 @@ import re
 
 import onnx
 
-from zoo.export.onnx.graphs import consumed_names, subgraphs
+from zoo.export.onnx.graphs import free_names, subgraphs
 
 
 def tidy(graph, name):
@@ -56,9 +56,9 @@ def _skip_identities(graph):
     for node in kept:
         node.output[:] = [called.get(name, name) for name in node.output]
     for output in graph.output:
-        name = source(output.name)
-        if called.get(name) != output.name:
-            kept.append(onnx.helper.make_node("Identity", [called.get(name, name)], [output.name]))
+        name = called.get(source(output.name), source(output.name))
+        if name != output.name:
+            kept.append(onnx.helper.make_node("Identity", [name], [output.name]))
     del graph.node[:]
     graph.node.extend(kept)
 
@@ -108,7 +108,7 @@ def _sort(graph):
 
 
 def _read_by(node):
-    inner = [consumed_names(a.g) for a in node.attribute if a.HasField("g")]
+    inner = [free_names(a.g) for a in node.attribute if a.HasField("g")]
     return [*node.input, *sorted(set().union(*inner))]
 
 

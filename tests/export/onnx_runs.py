@@ -23,13 +23,14 @@ def answers(path, inputs):
 def assert_same(path, inputs, expected, atol=1e-5):
     """Assert that the file gives `expected`, {name: array}, at two invocations.
 
-    The tolerance is that of the project for float32: sums are taken in another order than in TensorFlow.
+    The tolerance is that of the project for float32: sums are taken in another order than in TensorFlow. Of values far
+    above 1, which only unbounded activations give, it is a few of float32's steps of 1e-7.
     """
     for _ in range(2):
         given = answers(path, inputs)
         assert given.keys() == expected.keys()
         for name, value in expected.items():
-            np.testing.assert_allclose(given[name], value, atol=atol, rtol=0, err_msg=name)
+            np.testing.assert_allclose(given[name], value, atol=atol, rtol=1e-6, err_msg=name)
 
 
 def assert_exports(model, folder, *batches, atol=1e-5, **options):
