@@ -4,7 +4,7 @@ import onnx
 import tensorflow as tf
 from google.protobuf.message import EncodeError
 
-from zoo.errors import ExportError
+from zoo.errors import ExportError, SettingError
 from zoo.export import trace as tracing
 from zoo.export.onnx import quantizing
 from zoo.export.onnx.conversion import OPSET, to_graph, trace
@@ -38,11 +38,12 @@ def to_onnx(
         model: any built Keras 3 model.
         path: the file to write, ending in .onnx; it must not exist.
         scheme: "float32"; or "dynamic_int8": the weights of LSTM and of matrix products (Dense and the like) become
-            int8, activations are quantised as they come, about a quarter of the size. What ONNX Runtime has no int8
-            form for stays float32: GRU, SimpleRNN, `Scan`, convolutions, and every layer with `quantizable = False`.
+            int8, one scale for each column, and so do embeddings; activations are quantised as they come. What ONNX
+            Runtime has no such form for stays float32: GRU, SimpleRNN, `Scan`, convolutions, and every layer with
+            `quantizable = False`.
         target: "linux", "android", "mcu" or "web".
         state: "reset", every run starts from the initial state.
-        representative_data: not needed by these schemes.
+        representative_data: for schemes that calibrate; none of these does.
         time_steps: length of the time axis, for models that leave it open and must not.
         plan: what `zoo.export.plan(model, format="onnx")` returned, with overrides; made here if left out.
 
@@ -53,8 +54,10 @@ def to_onnx(
         SettingError: an argument that cannot be used.
         ExportError: a model that was never built, or that holds what ONNX has no form for.
     """
-    path = check_path(path, ".onnx")
     check_options(scheme=scheme, target=target, state=state, schemes=SCHEMES, time_steps=time_steps)
+    if representative_data is not None:
+        raise SettingError(f"scheme {scheme!r} does not calibrate; leave representative_data out")
+    path = check_path(path, ".onnx")
     uses = tracing.observe(model, batch_size=None, time_steps=time_steps)
     if plan is None:
         plan = choose(uses, format="onnx", target=target)
