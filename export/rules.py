@@ -12,6 +12,19 @@ class Unsuitable(Exception):
     """Raised by a rule: why this layer cannot take the native form here. The reason is shown in the plan."""
 
 
+class Slower(Unsuitable):
+    """Raised by a rule whose native form works here and yet loses to the loop: a plan can still ask for it.
+
+    Args:
+        reason: shown in the plan.
+        run: what the rule would have returned.
+    """
+
+    def __init__(self, reason, run):
+        super().__init__(reason)
+        self.run = run
+
+
 @dataclass(frozen=True)
 class Use:
     """How a model uses one of its recurrent layers, seen while the model was traced.
@@ -33,17 +46,24 @@ class Use:
     within: str | None
 
 
-def rule(cell_class, *, format):
+def rule(cell_class, *, format, unless=None):
     """Register the native form of a cell for one format.
 
     The decorated function receives `(use, target)`, a `Use` and one of `TARGETS`, and returns
 
         run(sequences, initial_state, mask) -> (last_output, outputs, states)
 
-    which takes the place of the layer's own loop while the model is traced, or raises `Unsuitable(reason)`.
+    which takes the place of the layer's own loop while the model is traced, or raises `Unsuitable(reason)`, or
+    `Slower(reason, run)`.
     `initial_state` is None where the layer starts from zeros. `outputs` is in the order in which steps are taken.
     For `keras.layers.Bidirectional` the function returns `run` for the whole wrapper instead:
     `run(sequences, initial_state, mask) -> what its call returns`.
+
+    Args:
+        cell_class: the exact class of the cells that the rule is for.
+        format: "tflite" or "onnx".
+        unless: function of `(use, target)` that says why the plan should not take the native form by itself although
+            it could, or None; an override still can.
 
     Example:
         @rule(MyCell, format="onnx")
@@ -56,6 +76,7 @@ def rule(cell_class, *, format):
     def register(function):
         if cell_class in _RULES[format]:
             raise ValueError(f"{cell_class.__name__} has a rule for {format} already: {_RULES[format][cell_class]}")
+        function.unless = unless or (lambda use, target: None)
         _RULES[format][cell_class] = function
         return function
 

@@ -9,12 +9,29 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import ExportError
-from zoo.export.rules import Unsuitable, rule
+from zoo.export.rules import Slower, Unsuitable, rule
 from zoo.export.tflite.fuse import LSTM, RNN
 from zoo.layers import PeepholeLSTMCell
 
+# The matmul within UNIDIRECTIONAL_SEQUENCE_RNN is plainer than XNNPACK's, which the loop runs with: from about this
+# many units on, that outweighs what the loop costs at each step.
+LARGEST_FUSED_RNN = 64
 
-@rule(keras.layers.LSTMCell, format="tflite")
+
+def _loop_is_quicker(use, target):
+    """Where benchmarks/forms.py saw the loop ahead: its matmuls are XNNPACK's, the op's are not.
+
+    It ran on x86; for phones, whose kernels of these ops are other code, nothing was measured and the op stays.
+    """
+    steps, units = use.shape[1], use.layer.cell.units
+    if target != "linux" or steps is None:
+        return None
+    if use.layer.return_sequences and (units < 128 or steps > 100):  # the loop shifts all outputs at every step
+        return None
+    return f"at {units} units a loop is quicker than the op" if units >= 64 else None
+
+
+@rule(keras.layers.LSTMCell, format="tflite", unless=_loop_is_quicker)
 def lstm(use, target):
     """one UNIDIRECTIONAL_SEQUENCE_LSTM"""
     cell = use.layer.cell
@@ -24,7 +41,7 @@ def lstm(use, target):
     return _run(use.layer, lambda: _lstm_weights(cell), LSTM, states=2)
 
 
-@rule(PeepholeLSTMCell, format="tflite")
+@rule(PeepholeLSTMCell, format="tflite", unless=_loop_is_quicker)
 def peephole_lstm(use, target):
     """one UNIDIRECTIONAL_SEQUENCE_LSTM with peepholes"""
     cell = use.layer.cell
@@ -34,7 +51,7 @@ def peephole_lstm(use, target):
     return _run(use.layer, lambda: _lstm_weights(cell, peephole=list(_value(cell.peephole))), LSTM, states=2)
 
 
-@rule(keras.layers.SimpleRNNCell, format="tflite")
+@rule(keras.layers.SimpleRNNCell, format="tflite", unless=_loop_is_quicker)
 def simple_rnn(use, target):
     """one UNIDIRECTIONAL_SEQUENCE_RNN"""
     cell = use.layer.cell
@@ -46,7 +63,10 @@ def simple_rnn(use, target):
     def weights():
         return [_value(cell.kernel).T, _value(cell.recurrent_kernel).T, _bias(cell, cell.units)]
 
-    return _run(use.layer, weights, RNN, states=1)
+    run = _run(use.layer, weights, RNN, states=1)
+    if cell.units > LARGEST_FUSED_RNN:
+        raise Slower(f"faster than the native op from {LARGEST_FUSED_RNN + 1} units on", run)
+    return run
 
 
 def _check_use(use):
