@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from zoo.errors import ExportError, SettingError
-from zoo.export.rules import FORMATS, TARGETS, Slower, Unsuitable, find_rule
+from zoo.export.rules import FORMATS, TARGETS, Unsuitable, find_rule
 
 FORMS = ("native", "loop")
 
@@ -136,7 +136,5 @@ def native_run(use, plan):
         if found is None:
             raise Unsuitable(f"no rule for {type(use.layer).__name__} in {plan.format}")
         return found(use, plan.target)
-    except Slower as why:
-        return why.run
     except Unsuitable as why:
         raise ExportError(f"{use.path} cannot be native: {why}; leave it out of the plan's overrides") from None

@@ -12,19 +12,6 @@ class Unsuitable(Exception):
     """Raised by a rule: why this layer cannot take the native form here. The reason is shown in the plan."""
 
 
-class Slower(Unsuitable):
-    """Raised by a rule whose native form works here and yet loses to the loop: a plan can still ask for it.
-
-    Args:
-        reason: shown in the plan.
-        run: what the rule would have returned.
-    """
-
-    def __init__(self, reason, run):
-        super().__init__(reason)
-        self.run = run
-
-
 @dataclass(frozen=True)
 class Use:
     """How a model uses one of its recurrent layers, seen while the model was traced.
@@ -53,8 +40,7 @@ def rule(cell_class, *, format, unless=None):
 
         run(sequences, initial_state, mask) -> (last_output, outputs, states)
 
-    which takes the place of the layer's own loop while the model is traced, or raises `Unsuitable(reason)`, or
-    `Slower(reason, run)`.
+    which takes the place of the layer's own loop while the model is traced, or raises `Unsuitable(reason)`.
     `initial_state` is None where the layer starts from zeros. `outputs` is in the order in which steps are taken.
     For `keras.layers.Bidirectional` the function returns `run` for the whole wrapper instead:
     `run(sequences, initial_state, mask) -> what its call returns`.

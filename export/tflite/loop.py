@@ -38,7 +38,9 @@ def _while_loop(layer):
             at = steps - 1 - t if layer.go_backwards else t
             output, states = stepper.step(previous, states, [tf.gather(x, at) for x in scanned])
             if collected:  # a shift and an append: of the ways to keep the outputs, the quickest in LiteRT
-                collected = [tf.concat([collected[0][1:], output[None]], 0)]
+                # tf.slice, as the kernel of STRIDED_SLICE copies number by number where XNNPACK does not replace it.
+                kept = tf.slice(collected[0], [1] + [0] * len(zero.shape), [steps - 1, *zero.shape])
+                collected = [tf.concat([kept, output[None]], 0)]
             return t + 1, output, states, collected
 
         collected = [tf.tile(zero[None], [steps] + [1] * len(zero.shape))] if layer.return_sequences else []

@@ -9,13 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import ExportError
-from zoo.export.rules import Slower, Unsuitable, rule
+from zoo.export.rules import Unsuitable, rule
 from zoo.export.tflite.fuse import LSTM, RNN
 from zoo.layers import PeepholeLSTMCell
-
-# The matmul within UNIDIRECTIONAL_SEQUENCE_RNN is plainer than XNNPACK's, which the loop runs with: from about this
-# many units on, that outweighs what the loop costs at each step.
-LARGEST_FUSED_RNN = 64
 
 
 def _loop_is_quicker(use, target):
@@ -63,10 +59,7 @@ def simple_rnn(use, target):
     def weights():
         return [_value(cell.kernel).T, _value(cell.recurrent_kernel).T, _bias(cell, cell.units)]
 
-    run = _run(use.layer, weights, RNN, states=1)
-    if cell.units > LARGEST_FUSED_RNN:
-        raise Slower(f"faster than the native op from {LARGEST_FUSED_RNN + 1} units on", run)
-    return run
+    return _run(use.layer, weights, RNN, states=1)
 
 
 def _check_use(use):

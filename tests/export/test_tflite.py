@@ -172,3 +172,17 @@ def test_a_plan_that_asks_for_the_loop_is_followed(tmp_path):
     path = export.to_tflite(model, tmp_path / "m.tflite", plan=plan)
     assert op_histogram(path)["WHILE"] == 1
     assert len(answers(path, {"x": sequences(1, 6, 3)})) == 4
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_wide_layer_is_a_loop_on_linux_unless_a_plan_asks_for_the_op(name, tmp_path):
+    kind, op = LAYERS[name]
+    model = randomise(keras.Sequential([keras.Input((6, 3), name="x"), kind(64)]), spread=0.1)
+    assert export.plan(model, format="tflite", target="android").choices[0].form == "native"
+    plan = export.plan(model, format="tflite")
+    assert plan.choices[0].form == "loop"
+    assert "quicker than the op" in plan.choices[0].reason
+    path = export.to_tflite(model, tmp_path / "m.tflite", plan=plan.override({plan.choices[0].layer: "native"}))
+    assert op_histogram(path)[op] == 1
+    x = {"x": sequences(1, 6, 3)}
+    assert_same(path, x, model_answers(model, x))

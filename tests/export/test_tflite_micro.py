@@ -7,7 +7,7 @@ from litert_runs import model_answers, randomise, sequences
 
 from zoo import export
 from zoo.export.tflite import op_histogram
-from zoo.layers import PeepholeLSTMCell
+from zoo.layers import PeepholeLSTM
 
 runtime = pytest.importorskip("tflite_micro.python.tflite_micro.runtime", reason="needs the extra `micro`")
 
@@ -20,7 +20,7 @@ def stacked_lstm():
 
 
 def peephole_lstm():
-    return keras.Sequential([keras.Input((9, 4), name="x"), keras.layers.RNN(PeepholeLSTMCell(5))])
+    return keras.Sequential([keras.Input((9, 4), name="x"), PeepholeLSTM(5, return_sequences=True)])
 
 
 @pytest.mark.parametrize(
