@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from zoo.data.keywords import load_keywords
+from zoo.errors import DataError
 from zoo.layers import PeepholeLSTM
 from zoo.layers.audio_augment import AudioAugment, SpectrogramMask
 from zoo.layers.log_mel import LogMel
@@ -51,6 +52,7 @@ class KeywordSpotting(Recipe):
     sample_rate: int = setting(8000, "Hz; recordings are converted", above=0)
     seconds: float = setting(1.0, "length of a clip in seconds; recordings are cut or padded", above=0.0)
     test_speaker: str = setting("", "a speaker to test on, heard nowhere else; empty for the set's own split")
+    extra: str = setting("", "more recordings of the same words, for training alone: named as data is; empty for none")
     epochs: int = setting(30, "passes over the training clips", least=1)
     batch_size: int = setting(32, "clips per training step", least=1)
     learning_rate: float = setting(0.002, "the highest of the schedule", above=0.0)
@@ -63,14 +65,11 @@ class KeywordSpotting(Recipe):
 
     @cached_property
     def _keywords(self):
-        return load_keywords(
-            self.data,
-            sample_rate=self.sample_rate,
-            seconds=self.seconds,
-            test_speaker=self.test_speaker or None,
-            skip_bad=self.skip_bad,
-            seed=self.seed,
-        )
+        return self._read(self.data, test_speaker=self.test_speaker or None)
+
+    def _read(self, data, **options):
+        settings = {name: getattr(self, name) for name in ("sample_rate", "seconds", "skip_bad", "seed")}
+        return load_keywords(data, **settings, **options)
 
     @property
     def labels(self):
@@ -109,7 +108,7 @@ class KeywordSpotting(Recipe):
             (model, scores): a compiled `keras.Model`; the test scores of `evaluate`, and `history` by epoch.
         """
         keras.utils.set_random_seed(self.seed)
-        samples, labels = self.load().select("train")
+        samples, labels = self._training_clips()
         steps = self.epochs * -(-len(labels) // self.batch_size)
         schedule = keras.optimizers.schedules.CosineDecay(
             self.learning_rate / 10, steps, warmup_target=self.learning_rate, warmup_steps=steps // 10
@@ -132,6 +131,20 @@ class KeywordSpotting(Recipe):
             verbose=verbose,
         ).history
         return model, self.evaluate(model) | {"history": history}
+
+    def _training_clips(self):
+        samples, labels = self.load().select("train")
+        if not self.extra:
+            return samples, labels
+        extra = self._read(self.extra)
+        unknown = set(extra.label_names) - set(self.labels)
+        if unknown:
+            raise DataError(
+                f"extra={self.extra!r} has the word {min(unknown)!r}, expected only words of data={self.data!r}: "
+                f"{', '.join(self.labels)}."
+            )
+        places = np.array([self.labels.index(name) for name in extra.label_names])
+        return np.concatenate([samples, extra.samples]), np.concatenate([labels, places[extra.labels]])
 
     def evaluate(self, model, *, split="test"):
         """Return {"accuracy": ..., "clips": ...} of a model on one split."""
