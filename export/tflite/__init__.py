@@ -6,7 +6,6 @@ from pathlib import Path
 from zoo.errors import ExportError, SettingError
 from zoo.export import child, options
 from zoo.export.tflite.flatbuffer import op_histogram
-from zoo.export.tflite.quantize import KEEP_FLOAT
 
 __all__ = ["SCHEMES", "op_histogram", "to_tflite"]
 
@@ -87,24 +86,10 @@ def _save(model, folder, *, target, batch_size, time_steps, plan):
         names["outputs"] = trace.output_names(model, outputs)
         return {f"output_{i}": tf.identity(output) for i, output in enumerate(outputs)}
 
-    kept = {layer: _in_float(layer) for layer in model._flatten_layers() if not getattr(layer, "quantizable", True)}
     numbered_specs = [tf.TensorSpec(spec.shape, spec.dtype, name=f"input_{i}") for i, spec in enumerate(specs)]
-    with trace.for_inference(model), trace.replaced(uses, plan), loops_replaced(uses, plan), trace.calls_replaced(kept):
+    with trace.for_inference(model), trace.replaced(uses, plan), loops_replaced(uses, plan), trace.float_scopes(model):
         function = tf.function(numbered, autograph=False).get_concrete_function(*numbered_specs)
     module = tf.Module()
     module.function, module.captured = function, list(function.variables)
     tf.saved_model.save(module, folder, signatures=function)
     return names
-
-
-def _in_float(layer):
-    """Return the call of `layer` with a mark in the name of every op it makes, which `quantize` looks for."""
-    import tensorflow as tf
-
-    original = layer.call
-
-    def call(*args, **kwargs):
-        with tf.name_scope(KEEP_FLOAT):
-            return original(*args, **kwargs)
-
-    return call

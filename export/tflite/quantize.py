@@ -4,9 +4,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from zoo.export.tflite.flatbuffer import ABSENT
+from zoo.export.trace import FLOAT_SCOPE
 
 SMALLEST = 1024  # weights; below, an op gains nothing in eight bits, in size or in time
-KEEP_FLOAT = "zoo_keep_float"  # in the names of what the exporter traced inside a layer with `quantizable = False`
 
 # Weights of an op as {input: axis that has a scale for each of its places, None for one scale in all}, the version of
 # the op that takes them in int8 beside float activations, and the sizes of quantised activations it chooses from.
@@ -50,7 +50,7 @@ def _quantize(editor, graph, operator):
     }
     size = sum(editor.constant(graph, operator.inputs[place]).size for place in places)
     names = [graph.tensors[i].name for i in [*operator.outputs, *(operator.inputs[place] for place in places)]]
-    if size < SMALLEST or any(KEEP_FLOAT.encode() in name for name in names):
+    if size < SMALLEST or any(FLOAT_SCOPE.encode() in name for name in names):
         return []
     for place, axis in places.items():
         operator.inputs[place] = _as_int8(editor, graph, operator.inputs[place], axis)

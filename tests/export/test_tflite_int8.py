@@ -105,6 +105,14 @@ def test_a_layer_that_is_not_quantizable_stays_float_with_all_that_is_in_it(tmp_
     assert int8_weights(path) == 64 * 64
 
 
+def test_a_fused_layer_that_is_not_quantizable_stays_float(tmp_path):
+    model = keras.Sequential([keras.Input((12, 16), name="x"), K.LSTM(32, return_sequences=True)])
+    model.layers[0].quantizable = False
+    path = export.to_tflite(model, tmp_path / "m.tflite", scheme="dynamic_int8")
+    assert op_histogram(path)["UNIDIRECTIONAL_SEQUENCE_LSTM"] == 1
+    assert int8_weights(path) == 0
+
+
 def test_tflite_micro_is_not_given_ops_that_it_lacks(tmp_path):
     model = keras.Sequential([keras.Input((6, 3), name="x"), K.LSTM(4)])
     with pytest.raises(SettingError, match="take 'float32'"):
