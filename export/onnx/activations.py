@@ -17,7 +17,7 @@ _KNOWN = {  # of Keras: (name, alpha, beta) of ONNX, None where it takes none
 }
 
 
-def activation_attributes(functions):
+def activation_attributes(*functions):
     """Return the attributes of an ONNX recurrent op that computes the Keras activations `functions`.
 
     Raises:

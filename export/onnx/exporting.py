@@ -67,7 +67,7 @@ def to_onnx(
     exported = _model_around(graph)
     if scheme == "dynamic_int8":
         kept = [node.name for node in graph.node if tracing.FLOAT_SCOPE in node.name]
-        exported = _model_around(quantizing.dynamic_int8(exported, kept).graph)
+        exported = _model_around(tidy(quantizing.dynamic_int8(exported, kept).graph, model.name))
     write(path, _content(exported))
     return path
 

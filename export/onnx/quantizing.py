@@ -7,6 +7,7 @@ import onnx
 from onnxruntime import quantization
 
 from zoo.export.onnx.conversion import quiet
+from zoo.export.onnx.graphs import subgraphs
 
 DOMAIN = "com.microsoft"  # of DynamicQuantizeLSTM
 _OPS = ["LSTM", "MatMul", "Gather"]  # what ONNX Runtime runs in int8 with scales taken as the values come
@@ -22,7 +23,7 @@ def dynamic_int8(model, keep_float):
     with quiet(), tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "quantised.onnx"
         quantization.quantize_dynamic(
-            onnx.ModelProto.FromString(model.SerializeToString()),
+            _with_own_constants(model),
             written,
             op_types_to_quantize=_OPS,
             nodes_to_exclude=sorted(keep_float),
@@ -30,3 +31,19 @@ def dynamic_int8(model, keep_float):
             weight_type=quantization.QuantType.QInt8,
         )
         return onnx.load(written)
+
+
+def _with_own_constants(model):
+    """Return a copy of `model` whose nodes share no constant: the quantiser would quantise a shared one for all."""
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    taken = {name for part in subgraphs(model.graph)[1:] for node in part.node for name in node.input}
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            if name in taken and name in constants:
+                copy = onnx.TensorProto.FromString(constants[name].SerializeToString())
+                copy.name = node.input[place] = f"{node.name}/own_{place}"
+                model.graph.initializer.append(copy)
+            elif name in constants:
+                taken.add(name)
+    return model

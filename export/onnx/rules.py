@@ -64,8 +64,7 @@ def bidirectional_op(use, target):
     if ways[0].go_backwards:
         raise Unsuitable("its forward layer goes backwards")
     forward, backward = (describe(way.cell) for way in ways)
-    same = ("op", "units") if forward.op != "GRU" else ("op", "units", "linear_before_reset")
-    if any(_property(forward, name) != _property(backward, name) for name in same):
+    if _kind(forward) != _kind(backward):
         raise Unsuitable("its two directions differ")
 
     def run(sequences, initial_state, mask):
@@ -97,9 +96,11 @@ def describe(cell):
         given = np.atleast_2d(cell.bias.numpy())  # (1, gates * units), or (2, ...) of a GRU with reset_after
         bias[: len(given)] = given
     if gates == 1:
-        return Recurrence("RNN", units, kernel, recurrent_kernel, bias.ravel(), None, _activations(cell.activation))
+        return Recurrence(
+            "RNN", units, kernel, recurrent_kernel, bias.ravel(), None, activation_attributes(cell.activation)
+        )
     if gates == 3:  # z r h in both
-        attributes = _activations(cell.recurrent_activation, cell.activation)
+        attributes = activation_attributes(cell.recurrent_activation, cell.activation)
         attributes["linear_before_reset"] = int(cell.reset_after)
         return Recurrence("GRU", units, kernel, recurrent_kernel, bias.ravel(), None, attributes)
     kernel, recurrent_kernel, bias = (_i_o_f_c(w, axis) for w, axis in ((kernel, 0), (recurrent_kernel, 0), (bias, 1)))
@@ -107,9 +108,9 @@ def describe(cell):
     if isinstance(cell, layers.PeepholeLSTMCell):
         p_i, p_f, p_o = cell.peephole.numpy()
         peephole = np.concatenate([p_i, p_o, p_f])
-        attributes = _activations(*[keras.activations.sigmoid, keras.activations.tanh, keras.activations.tanh])
+        attributes = activation_attributes(keras.activations.sigmoid, keras.activations.tanh, keras.activations.tanh)
     else:
-        attributes = _activations(cell.recurrent_activation, cell.activation, cell.activation)
+        attributes = activation_attributes(cell.recurrent_activation, cell.activation, cell.activation)
     return Recurrence("LSTM", units, kernel, recurrent_kernel, bias.ravel(), peephole, attributes)
 
 
@@ -122,12 +123,10 @@ def _check(use):
         raise Unsuitable("it computes in float64")
 
 
-def _activations(*functions):
-    return activation_attributes(functions)
-
-
-def _property(recurrence, name):
-    return getattr(recurrence, name) if hasattr(recurrence, name) else recurrence.attributes[name]
+def _kind(recurrence):
+    """What both directions of one op must have in common."""
+    order = recurrence.attributes.get("linear_before_reset")
+    return recurrence.op, recurrence.units, order, recurrence.peephole is None
 
 
 def _i_o_f_c(weights, axis):
@@ -163,10 +162,9 @@ def _op(ways, direction, x, initial_state):
         if first.peephole is not None:
             starts = [*(starts or ["", ""]), nodes.constant(np.stack([way.peephole for way in ways]), "peephole")]
         arguments = [x, *weights, "", *starts] if starts else [x, *weights]  # "": no sequence_lens
-        attributes = dict(first.attributes)
-        for name, value in attributes.items():
-            if isinstance(value, list):
-                attributes[name] = [one for way in ways for one in way.attributes[name]]
+        attributes = {}
+        for name, value in [item for way in ways for item in way.attributes.items()]:
+            attributes[name] = attributes.get(name, []) + value if isinstance(value, list) else value
         groups = [outputs[i :: 1 + states] for i in range(1 + states)]  # per output of the op, one name per direction
         written = [f"{nodes.scope}/{name}" if any(group) else "" for name, group in zip("yhc", groups, strict=False)]
         nodes.add(first.op, arguments, written, hidden_size=first.units, direction=direction, **attributes)

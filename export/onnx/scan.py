@@ -91,7 +91,7 @@ def _where(mask, new, old):
 
 
 def _zero_output(first_output, states):
-    """Return zeros like the cell's output; shaped like a state where one has its shape, which costs no step."""
+    """Return zeros like the cell's output: from a state of the same shape, else from a first step."""
     output = first_output()
     for state in states:
         if state.shape[1:] == output.shape[1:] and state.dtype == output.dtype and output.shape[1:].is_fully_defined():

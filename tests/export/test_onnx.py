@@ -73,6 +73,21 @@ def test_a_bidirectional_layer_starts_from_the_states_it_is_given(tmp_path):
     assert op_histogram(path)["LSTM"] == 1
 
 
+def test_the_two_directions_may_have_activations_of_their_own(tmp_path):
+    ahead = keras_layers.SimpleRNN(4, activation="relu", return_sequences=True)
+    back = keras_layers.SimpleRNN(4, activation="elu", return_sequences=True, go_backwards=True)
+    x = keras.Input((None, 5), name="x")
+    model = randomise(keras.Model(x, keras_layers.Bidirectional(ahead, backward_layer=back)(x)), 0.4)
+    assert op_histogram(assert_exports(model, tmp_path, {"x": sequences(3, 6, 5)}))["RNN"] == 1
+
+
+def test_two_directions_of_different_kinds_are_two_ops(tmp_path):
+    pair = PeepholeLSTM(4), keras_layers.LSTM(4, go_backwards=True)
+    x = keras.Input((None, 5), name="x")
+    model = randomise(keras.Model(x, keras_layers.Bidirectional(pair[0], backward_layer=pair[1])(x)))
+    assert op_histogram(assert_exports(model, tmp_path, {"x": sequences(3, 6, 5)}))["LSTM"] == 2
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_an_activation_that_onnx_knows_stays_native_and_gives_the_same(activation, tmp_path):
     x = keras.Input((None, 5), name="x")

@@ -133,6 +133,16 @@ def test_one_file_gives_what_the_model_gives_for_one_and_for_three(make, tmp_pat
     assert {value.name for value in session(path).get_inputs()} == set(inputs)
 
 
+@pytest.mark.parametrize("make", [shared, nested, encoder_decoder, masked_words], ids=lambda make: make.__name__)
+def test_int8_comes_close_in_any_model(make, tmp_path):
+    model, inputs, _ = make()
+    randomise(model, 0.3)
+    given = answers(export.to_onnx(model, tmp_path / "m.onnx", scheme="dynamic_int8"), inputs)
+    for name, expected in model_answers(model, inputs).items():
+        # weights are rounded to 1/254 of their range; a tenth of the spread lets that add up over layers and steps
+        np.testing.assert_allclose(given[name], expected, atol=0.1 * expected.std(), rtol=0)
+
+
 def test_a_stateful_layer_starts_afresh_at_every_run(tmp_path):
     x = keras.Input(batch_shape=(3, 6, 5), name="x")
     y = keras_layers.GRU(4, stateful=True)(PeepholeLSTM(4, stateful=True, return_sequences=True)(x))
