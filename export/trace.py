@@ -130,9 +130,13 @@ def observe(model, *, batch_size, time_steps=None):
             )
             inside.append(path)
             try:
-                return original(sequences, initial_state=initial_state, mask=mask, **kwargs)
+                result = original(sequences, initial_state=initial_state, mask=mask, **kwargs)
             finally:
                 inside.pop()
+            if hasattr(layer, "cell") and layer.return_sequences:  # a loop may lose the number of steps on its way
+                outputs = result[0] if layer.return_state else result
+                outputs.set_shape([None, sequences.shape[1], *outputs.shape[2:]])
+            return result
 
         return call
 

@@ -104,6 +104,13 @@ def over_pictures():
     return keras.Sequential([keras.Input((4, 6, 6, 2), name="x"), K.ConvLSTM2D(3, 3), K.Flatten(), K.Dense(2)])
 
 
+def loop_after_the_zoos_own():
+    own = layers.Recurrent(Leaky(4), return_sequences=True)
+    return keras.Sequential(
+        [keras.Input((6, 3), name="x"), own, layers.PeepholeLSTM(4, return_sequences=True), K.GRU(3)]
+    )
+
+
 def cells():
     both = K.RNN([K.LSTMCell(4), K.GRUCell(3)], return_sequences=True)
     return keras.Sequential([keras.Input((6, 3), name="x"), both, layers.Recurrent(Leaky(4))])
@@ -128,6 +135,7 @@ MODELS = (
     masked_anywhere,
     stateful,
     over_pictures,
+    loop_after_the_zoos_own,
     cells,
     per_frame,
     passed_through,
