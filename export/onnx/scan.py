@@ -5,19 +5,17 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from zoo import layers
 from zoo.export.onnx.conversion import to_graph, trace
 from zoo.export.onnx.graphs import subgraphs
 from zoo.export.onnx.standins import stand_in
-
-_LOOPS = (keras.layers.RNN, keras.layers.LSTM, keras.layers.GRU, layers.Recurrent)  # whose inner_loop is known
+from zoo.export.rules import loops_as_known
+from zoo.export.stepping import Stepper, time_first
 
 
 @contextlib.contextmanager
 def loops_replaced(uses, plan):
     """Within this context the layers that `plan` makes loops trace to one `Scan` each."""
-    chosen = [use.layer for use in uses if plan.form(use.path) == "loop" and hasattr(use.layer, "cell")]
-    chosen = [layer for layer in chosen if any(type(layer).inner_loop is loop.inner_loop for loop in _LOOPS)]
+    chosen = [use.layer for use in uses if plan.form(use.path) == "loop" and loops_as_known(use.layer)]
     for layer in chosen:
         layer.inner_loop = _scan_loop(layer)
     try:
@@ -32,71 +30,25 @@ def _scan_loop(layer):
 
     A cell that reads a tensor of the model around it, such as the encoder's outputs, keeps Keras' own loop.
     """
-    cell = layer.cell
-    takes_training = isinstance(cell, keras.layers.Layer) and cell._call_has_training_arg
 
     def inner_loop(sequences, initial_state, mask, training=False):
-        x = _time_first(sequences)
-        if isinstance(cell, layers.Cell):
-            x = _project(cell, x)
-        scanned = [x]
-        if mask is not None:
-            scanned.append(_time_first(tf.cast(keras.tree.flatten(mask)[0], tf.bool)))
-
-        def advance(x, states):
-            if isinstance(cell, layers.Cell):
-                return cell.step(x, states)
-            return cell(x, states, **({"training": False} if takes_training else {}))
+        stepper = Stepper(layer, initial_state)
+        scanned, carried = stepper.scanned(sequences, mask), keras.tree.flatten(initial_state)
 
         def step(*tensors):
             """(previous output, states, input[, mask]) -> (output, new states, output once more to be collected)"""
             previous, *rest = tensors
-            flat_states, x = rest[: len(carried)], rest[len(carried)]
-            output, new_states = advance(x, keras.tree.pack_sequence_as(initial_state, flat_states))
-            new_states = keras.tree.flatten(new_states)
-            shown = output
-            if mask is not None:
-                shown = _where(rest[-1], output, tf.zeros_like(output) if layer.zero_output_for_mask else previous)
-                new_states = [_where(rest[-1], n, o) for n, o in zip(new_states, flat_states, strict=True)]
-            return [tf.identity(shown), *map(tf.identity, new_states), tf.identity(shown)]
+            output, new_states = stepper.step(previous, rest[: len(carried)], rest[len(carried) :])
+            return [tf.identity(output), *map(tf.identity, new_states), tf.identity(output)]
 
-        carried = keras.tree.flatten(initial_state)
-        previous = _zero_output(lambda: advance(x[0], initial_state)[0], carried)
+        start = [stepper.zero_output(scanned), *carried]
         try:
-            final, states, outputs = _scan(step, [previous, *carried], scanned, backwards=layer.go_backwards)
+            final, states, outputs = _scan(step, start, scanned, backwards=layer.go_backwards)
         except _ReadsOutside:  # a Loop can: Keras' own, as tf2onnx makes it
             return type(layer).inner_loop(layer, sequences, initial_state, mask, training)
-        return final, _time_first(outputs), keras.tree.pack_sequence_as(initial_state, states)
+        return final, time_first(outputs), keras.tree.pack_sequence_as(initial_state, states)
 
     return inner_loop
-
-
-def _time_first(x):
-    """Swap the first two axes: (batch, time, ...) to (time, batch, ...) and back."""
-    return tf.transpose(x, [1, 0, *range(2, len(x.shape))])
-
-
-def _project(cell, x):
-    """Return what `cell` needs of all inputs (time, batch, features...), in one matmul."""
-    steps, batch = tf.shape(x)[0], tf.shape(x)[1]
-    rows = cell.project(tf.reshape(x, [-1, *x.shape[2:]]))
-    projected = tf.reshape(rows, [steps, batch, *rows.shape[1:]])
-    projected.set_shape([x.shape[0], x.shape[1], *rows.shape[1:]])
-    return projected
-
-
-def _where(mask, new, old):
-    """Return `new` in the rows of the batch where `mask` (batch,) is True, else `old`."""
-    return tf.where(tf.reshape(mask, [-1] + [1] * (len(new.shape) - 1)), new, old)
-
-
-def _zero_output(first_output, states):
-    """Return zeros like the cell's output: from a state of the same shape, else from a first step."""
-    output = first_output()
-    for state in states:
-        if state.shape[1:] == output.shape[1:] and state.dtype == output.dtype and output.shape[1:].is_fully_defined():
-            return tf.zeros_like(state)
-    return tf.zeros_like(output)
 
 
 def _scan(step, carried, scanned, *, backwards):
