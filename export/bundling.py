@@ -107,7 +107,8 @@ def _fill(folder, recipe, model, formats, schemes, targets):
         "files": [],
     }
     for format in formats:
-        for target in targets if format == "tflite" else targets[:1]:
+        others = [target for target in targets if target != "mcu"]  # one ONNX file serves them all
+        for target in targets if format == "tflite" else others[:1]:
             for scheme in schemes:
                 card["models"].append(
                     _export(folder, recipe, model, format, target, scheme, len(targets) > 1, (inputs, labels, expected))

@@ -5,23 +5,23 @@ import secrets
 from pathlib import Path
 
 from zoo.errors import ExportError, SettingError
-from zoo.export.planning import check_choice
-from zoo.export.rules import TARGETS
+from zoo.export.planning import check_choice, check_target
 
 STATES = ("reset",)
 
 
-def check_options(*, scheme, target, state, schemes, time_steps=None):
+def check_options(*, format, scheme, target, state, schemes, time_steps=None):
     """Raise SettingError unless the options that all formats share have values that exist.
 
     Args:
+        format: "tflite" or "onnx".
         scheme: checked against `schemes`, those of the format.
-        target: checked against `TARGETS`.
+        target: checked against those that files of `format` run on.
         state: checked against `STATES`.
         time_steps: None or a whole number of steps, at least 1.
     """
     check_choice("scheme", scheme, schemes)
-    check_choice("target", target, TARGETS)
+    check_target(target, format=format)
     check_choice("state", state, STATES)
     if time_steps is not None and (isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1):
         raise SettingError(f"time_steps is {time_steps!r}; expected a whole number of at least 1, or None")

@@ -55,6 +55,13 @@ def check_choice(name, value, allowed):
         raise SettingError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
 
 
+def check_target(target, *, format):
+    """Raise SettingError unless files of this format run on `target`."""
+    check_choice("target", target, TARGETS)
+    if (format, target) == ("onnx", "mcu"):
+        raise SettingError("target is 'mcu', where no runtime reads ONNX; export the model to tflite for it")
+
+
 def plan(model, *, format, target="linux", time_steps=None):
     """Choose the form of every recurrent layer of `model`.
 
@@ -77,7 +84,7 @@ def plan(model, *, format, target="linux", time_steps=None):
     from zoo.export.trace import fixed_batch, observe
 
     check_choice("format", format, FORMATS)
-    check_choice("target", target, TARGETS)
+    check_target(target, format=format)
     batch_size = None
     if format == "tflite":  # whose recurrent ops need a fixed batch; which one makes no difference to the plan
         batch_size = fixed_batch(model) or 1

@@ -54,7 +54,7 @@ def to_onnx(
         SettingError: an argument that cannot be used.
         ExportError: a model that was never built, or that holds what ONNX has no form for.
     """
-    check_options(scheme=scheme, target=target, state=state, schemes=SCHEMES, time_steps=time_steps)
+    check_options(format="onnx", scheme=scheme, target=target, state=state, schemes=SCHEMES, time_steps=time_steps)
     if representative_data is not None:
         raise SettingError(f"scheme {scheme!r} does not calibrate; leave representative_data out")
     path = check_path(path, ".onnx")

@@ -48,7 +48,9 @@ def to_tflite(
         SettingError: an unknown or unfitting option, or a path that cannot be written or exists.
         ExportError: a model that was never built, or that cannot run in TFLite; the message says what to change.
     """
-    options.check_options(scheme=scheme, target=target, state=state, schemes=SCHEMES, time_steps=time_steps)
+    options.check_options(
+        format="tflite", scheme=scheme, target=target, state=state, schemes=SCHEMES, time_steps=time_steps
+    )
     if scheme == "dynamic_int8" and target == "mcu":
         raise SettingError("scheme is 'dynamic_int8', whose ops TFLite Micro does not have; for mcu take 'float32'")
     if representative_data is not None:

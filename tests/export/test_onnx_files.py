@@ -53,6 +53,7 @@ def file(model, tmp_path_factory):
     [
         ({"scheme": "full_int8"}, "expected one of float32, dynamic_int8"),
         ({"target": "toaster"}, "expected one of linux"),
+        ({"target": "mcu"}, "no runtime reads ONNX"),
         ({"state": "internal"}, "expected one of reset"),
         ({"time_steps": 0}, "time_steps is 0"),
         ({"representative_data": [1]}, "does not calibrate"),
