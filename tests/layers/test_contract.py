@@ -133,6 +133,19 @@ def test_bidirectional_joins_both_directions(case):
 
 
 @each_layer
+@pytest.mark.parametrize("training", [False, True])
+def test_a_known_number_of_steps_stays_known(case, training):
+    if keras.backend.backend() != "tensorflow":
+        return  # elsewhere shapes are those of values
+    import tensorflow as tf
+
+    layer = randomised(case.make(return_sequences=True))
+    traced = tf.function(lambda x: layer(x, training=training))
+    spec = tf.TensorSpec((None, TIME, FEATURES))
+    assert traced.get_concrete_function(spec).output_shapes[1] == TIME
+
+
+@each_layer
 def test_open_batch_and_time_take_any_size(case):
     inputs = keras.Input((None, FEATURES))
     model = keras.Model(inputs, case.make(return_sequences=True)(inputs))

@@ -106,12 +106,12 @@ def _tensorflow_plain(advance, recur, inputs, carry, recur_weights, advance_weig
     outputs = _arrays(carry[-1:] if return_sequences else [], steps)
 
     def body(t, carry, outputs):
-        now = {name: value[t] for name, value in inputs.items()}
+        now = {name: tf.gather(value, t) for name, value in inputs.items()}
         carry = advance(now, recur(carry[:-1], recur_weights), carry, advance_weights)
         return t + 1, carry, _write(outputs, t, carry[-1:])
 
     _, carry, outputs = _while(body, steps, inputs["projected"], (tf.constant(0), carry, outputs))
-    return carry, outputs[0].stack() if return_sequences else None
+    return carry, _stack(outputs, inputs["projected"])[0] if return_sequences else None
 
 
 def _tensorflow_trained(advance, recur, inputs, carry, recur_weights, advance_weights, return_sequences):
@@ -126,7 +126,7 @@ def _tensorflow_trained(advance, recur, inputs, carry, recur_weights, advance_we
         initial, steps = carry[:-1], tf.shape(projected)[0]
 
         def at(t):
-            return {"projected": projected[t], **{name: value[t] for name, value in others.items()}}
+            return {name: tf.gather(value, t) for name, value in {"projected": projected, **others}.items()}
 
         def forward(t, carry, before, recurrents, outputs):
             recurrent = recur(carry[:-1], recur_weights)
@@ -142,7 +142,7 @@ def _tensorflow_trained(advance, recur, inputs, carry, recur_weights, advance_we
             _arrays(carry[-1:] if return_sequences else [], steps),
         )
         _, final, *kept = _while(forward, steps, projected, start)
-        before, recurrents, outputs = [[array.stack() for array in arrays] for arrays in kept]
+        before, recurrents, outputs = [_stack(arrays, projected) for arrays in kept]
 
         def gradient(*d_results):
             d_carry, d_outputs = list(d_results[: len(carry)]), d_results[len(carry) :]
@@ -150,10 +150,15 @@ def _tensorflow_trained(advance, recur, inputs, carry, recur_weights, advance_we
             def backward(k, d_carry, d_projected, d_recurrents, d_weights):
                 t = steps - 1 - k
                 if return_sequences:
-                    d_carry = [*d_carry[:-1], d_carry[-1] + d_outputs[0][t]]
-                now, states = at(t), [state[t] for state in before]
+                    d_carry = [*d_carry[:-1], d_carry[-1] + tf.gather(d_outputs[0], t)]
+                now, states = at(t), [tf.gather(state, t) for state in before]
                 previous = tf.zeros_like(d_carry[-1])  # only chosen or not: its value has no part in any derivative
-                sources = [now["projected"], [r[t] for r in recurrents], [*states, previous], advance_weights]
+                sources = [
+                    now["projected"],
+                    [tf.gather(r, t) for r in recurrents],
+                    [*states, previous],
+                    advance_weights,
+                ]
                 d_now, d_recurrent, d_carry, d_step_weights = _tf_vjp(
                     lambda p, r, c, w: advance({**now, "projected": p}, r, c, w), sources, d_carry
                 )
@@ -170,9 +175,9 @@ def _tensorflow_trained(advance, recur, inputs, carry, recur_weights, advance_we
                 [tf.zeros_like(w) for w in advance_weights],
             )
             _, d_carry, d_projected, d_recurrents, d_weights = _while(backward, steps, projected, start)
-            d_recurrents = [array.stack() for array in d_recurrents]
+            d_recurrents = _stack(d_recurrents, projected)
             d_recur_weights = _recur_gradients(recur, before, recur_weights, d_recurrents, _tf_vjp)
-            return (d_projected[0].stack(), *d_carry, *d_recur_weights, *d_weights)
+            return (*_stack(d_projected, projected), *d_carry, *d_recur_weights, *d_weights)
 
         return (*final, *outputs), gradient
 
@@ -184,6 +189,14 @@ def _arrays(likes, steps):
     import tensorflow as tf
 
     return [tf.TensorArray(like.dtype, size=steps, element_shape=like.shape) for like in likes]
+
+
+def _stack(arrays, timed):
+    """Stack arrays of one element for each time step of `timed`, whose number of steps may be known."""
+    stacked = [array.stack() for array in arrays]
+    for tensor in stacked:
+        tensor.set_shape([timed.shape[0], *tensor.shape[1:]])
+    return stacked
 
 
 def _write(arrays, t, values):
