@@ -67,7 +67,7 @@ class Recipe:
 
 def _check(recipe, each, value):
     least, above, choices = (each.metadata[key] for key in ("least", "above", "choices"))
-    expected = f"a {each.type.__name__}"
+    expected = {int: "an int", float: "a float", bool: "a bool", str: "a string"}[each.type]
     if choices:
         expected = f"one of {', '.join(map(repr, choices))}"
     elif least is not None:

