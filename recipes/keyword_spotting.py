@@ -80,7 +80,7 @@ class KeywordSpotting(Recipe):
         """Return a fresh, built `keras.Model` from samples to probabilities, not compiled."""
         samples = keras.Input((round(self.sample_rate * self.seconds),), name="samples")
         x = AudioAugment(seed=self.seed, name="augment")(samples)
-        x = LogMel(self.sample_rate, mels=24, frame_ms=25.0, hop_ms=20.0, floor=1e-10, name="log_mel")(x)
+        x = LogMel(self.sample_rate, mels=32, frame_ms=25.0, hop_ms=20.0, floor=1e-10, name="log_mel")(x)
         x = RunningLevel(name="level")(x)
         x = keras.layers.BatchNormalization(center=False, scale=False, momentum=0.9, name="normalise")(x)
         x = SpectrogramMask(seed=self.seed + 1, name="mask")(x)
@@ -116,17 +116,18 @@ class KeywordSpotting(Recipe):
         model = self.model()
         model.compile(
             keras.optimizers.Adam(schedule, global_clipnorm=1.0),
-            "sparse_categorical_crossentropy",
+            keras.losses.CategoricalCrossentropy(label_smoothing=0.1),
             metrics=["accuracy"],
             jit_compile=keras.backend.backend() == "jax",  # XLA on a CPU under TensorFlow takes minutes to compile
         )
         best = keras.callbacks.EarlyStopping("val_loss", patience=self.epochs, restore_best_weights=True)
+        validation, words = self.load().select("validation")
         history = model.fit(
             samples,
-            labels,
+            np.eye(len(self.labels))[labels],
             batch_size=self.batch_size,
             epochs=self.epochs,
-            validation_data=self.load().select("validation"),
+            validation_data=(validation, np.eye(len(self.labels))[words]),
             callbacks=[best, *callbacks],
             verbose=verbose,
         ).history
@@ -177,7 +178,7 @@ class KeywordSpotting(Recipe):
 def _convolve(features):
     """Two convolutions over time and frequency, which halve time once: `(batch, frames / 2, channels)`."""
     x = keras.layers.Reshape((*features.shape[1:], 1), name="plane")(features)
-    for index, (filters, size, strides) in enumerate([(16, 5, (1, 2)), (32, 3, (2, 2))], 1):
+    for index, (filters, size, strides) in enumerate([(24, 5, (1, 2)), (48, 3, (2, 2))], 1):
         x = keras.layers.Conv2D(filters, size, strides, padding="same", use_bias=False, name=f"convolution_{index}")(x)
         x = keras.layers.BatchNormalization(momentum=0.9, name=f"normalise_{index}")(x)
         x = keras.layers.ReLU(name=f"relu_{index}")(x)
