@@ -173,13 +173,17 @@ def checked_file(folder, entry):
     return path
 
 
-def read_example(folder, card):
+def _listed(card, name):
+    for entry in card["files"]:
+        if entry["name"] == name:
+            return entry
+    raise DataError(f"{CARD} lists no {name}; export the bundle again")
+
+
+def read_example(folder):
     """Return ({input name: array}, {output name: array}) of the example stored in a bundle."""
-    entry = next((entry for entry in card["files"] if entry["name"] == EXAMPLE), None)
-    if entry is None:
-        raise DataError(f"the bundle has no {EXAMPLE}; export it again")
     try:
-        with np.load(checked_file(folder, entry), allow_pickle=False) as stored:
+        with np.load(Path(folder) / EXAMPLE, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{EXAMPLE} cannot be read: {_first_line(error)}; export the bundle again") from None
@@ -223,7 +227,8 @@ def _attempt(name, action):
 
 def _check_model(folder, card, entry):
     session = Session(checked_file(folder, entry))
-    inputs, expected = read_example(folder, card)
+    checked_file(folder, _listed(card, EXAMPLE))
+    inputs, expected = read_example(folder)
     first, second = session(inputs), session(inputs)
     if set(first) != set(expected):
         raise DataError(f"its outputs are {sorted(first)}; the example has {sorted(expected)}")
@@ -257,8 +262,7 @@ def run(folder, path, task, name=None):
     """
     card = read_card(folder)
     session = Session(model_path(folder, card, name))
-    entry = next((entry for entry in card["files"] if entry["name"] == LABELS), None)
-    labels = _json(checked_file(folder, entry)) if entry else []
+    labels = _json(checked_file(folder, _listed(card, LABELS)))
     return task.answer(session(task.read(path, card)), labels)
 
 

@@ -8,7 +8,7 @@ def sigmoid(x):
 
 
 def peephole_lstm(x, weights, states, mask=None):
-    """Gers and Schmidhuber's peephole LSTM of x (batch, time, features), weights W U b P, states h c: all h, last h, c."""
+    """Gers and Schmidhuber's peephole LSTM over x (batch, time, features): all outputs, the last h, the last c."""
     kernel, recurrent_kernel, bias, peephole = weights
     h, c = states
     outputs = []
