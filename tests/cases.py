@@ -20,6 +20,18 @@ class LayerCase:
 
 
 LAYERS = [
+    LayerCase(
+        layers.EchoState,
+        {
+            "units": 6,
+            "spectral_radius": 0.8,
+            "connectivity": 0.5,
+            "leak": 0.4,
+            "input_scaling": 0.7,
+            "bias_scaling": 0.2,
+            "seed": 3,
+        },
+    ),
     LayerCase(layers.PeepholeLSTM, {"units": 5}),
 ]
 

@@ -1,7 +1,9 @@
 """Recurrent cells, and the layer that runs them."""
 
 from zoo.layers.cell import Cell
+from zoo.layers.echo_state import EchoState, EchoStateCell
 from zoo.layers.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
 from zoo.layers.recurrent import Recurrent
+from zoo.layers.ridge_readout import RidgeReadout
 
-__all__ = ["Cell", "PeepholeLSTM", "PeepholeLSTMCell", "Recurrent"]
+__all__ = ["Cell", "EchoState", "EchoStateCell", "PeepholeLSTM", "PeepholeLSTMCell", "Recurrent", "RidgeReadout"]

@@ -1,0 +1,201 @@
+"""Echo state network: a fixed random reservoir, of which only a readout is fitted."""
+
+import random
+
+import keras
+import numpy as np
+import scipy.sparse
+from keras import ops
+from scipy.sparse.linalg import ArpackNoConvergence, eigs
+
+from zoo.errors import SettingError
+from zoo.layers.cell import Cell, check_units
+from zoo.layers.recurrent import SequenceLayer
+
+_DENSE_UNITS = 300  # up to here all eigenvalues take less time than the iteration for the largest
+
+
+@keras.saving.register_keras_serializable("zoo")
+class EchoStateCell(Cell):
+    """Leaky reservoir of an echo state network, one step.
+
+    The weights are drawn once and never trained: a reservoir whose states forget their start turns a sequence into
+    features that hold its recent past, and a linear readout of them, solved in closed form by `RidgeReadout`, is all
+    that is fitted.
+
+        h[t] = (1 - leak) h[t-1] + leak tanh(x[t] W_in + h[t-1] W + b)
+
+    The weights, none of them trainable: `kernel` W_in (features, units), uniform within +-`input_scaling`;
+    `recurrent_kernel` W (units, units), in whose columns the same number of entries is normal and all others are zero,
+    scaled to the spectral radius; `bias` b (units,), uniform within +-`bias_scaling`. Since every unit hears at least
+    one other, W has a cycle and with it a spectral radius to scale.
+
+    W is kept as a matrix with its zeros: at the sizes of a reservoir the matrix unit of a processor is faster than a
+    sparse product, and every format for devices has a place for it.
+
+    Args:
+        units: int, size of the reservoir.
+        spectral_radius: float above 0, largest absolute eigenvalue of W; near 1 for a long memory.
+        connectivity: float in (0, 1], share of the reservoir that a unit hears; at least one unit.
+        leak: float in (0, 1], speed of the units; 1 for units without memory of their own.
+        input_scaling: float above 0, range of the input weights; larger is less linear.
+        bias_scaling: float of at least 0, range of the biases.
+        seed: int of at least 0 that decides all weights; by default one is drawn, and kept in the configuration.
+            Reservoirs in a stack need seeds that differ.
+
+    Call arguments:
+        inputs: (batch, features).
+        states: [hidden], (batch, units).
+
+    Returns:
+        The output h[t] (batch, units), and [h[t]].
+
+    Raises:
+        SettingError: an argument is outside its range.
+
+    Example:
+        >>> cell = EchoStateCell(50, leak=0.3, seed=1)
+        >>> output, _ = cell(np.ones((2, 5)), cell.get_initial_state(2))
+        >>> tuple(output.shape)
+        (2, 50)
+
+    Reference:
+        H. Jaeger, "The echo state approach to analysing and training recurrent neural networks", GMD report 148, 2001;
+        M. Lukosevicius, "A practical guide to applying echo state networks", 2012,
+        https://doi.org/10.1007/978-3-642-35289-8_36
+    """
+
+    def __init__(
+        self,
+        units,
+        spectral_radius=0.9,
+        connectivity=0.1,
+        leak=1.0,
+        input_scaling=1.0,
+        bias_scaling=0.0,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.units = check_units(units)
+        self.spectral_radius = _check("spectral_radius", spectral_radius, "above 0", lambda v: v > 0)
+        self.connectivity = _check("connectivity", connectivity, "above 0 and at most 1", lambda v: 0 < v <= 1)
+        self.leak = _check("leak", leak, "above 0 and at most 1", lambda v: 0 < v <= 1)
+        self.input_scaling = _check("input_scaling", input_scaling, "above 0", lambda v: v > 0)
+        self.bias_scaling = _check("bias_scaling", bias_scaling, "of at least 0", lambda v: v >= 0)
+        if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or seed < 0):
+            raise SettingError(f"seed is {seed!r}; expected a whole number of at least 0, or None to draw one")
+        self.seed = random.randrange(2**31) if seed is None else seed  # follows keras.utils.set_random_seed
+        self.state_size = self.output_size = units
+
+    def build(self, input_shape):
+        inputs, reservoir, biases = [np.random.default_rng([self.seed, part]) for part in range(3)]
+        kernel = inputs.uniform(-self.input_scaling, self.input_scaling, (input_shape[-1], self.units))
+        matrix = reservoir_matrix(self.units, self.spectral_radius, self.connectivity, reservoir)
+        bias = biases.uniform(-self.bias_scaling, self.bias_scaling, self.units)
+        self.kernel = self._fixed("kernel", kernel)
+        self.recurrent_kernel = self._fixed("recurrent_kernel", matrix.toarray())
+        self.bias = self._fixed("bias", bias)
+
+    def _fixed(self, name, value):
+        def initial(shape, dtype=None):
+            return ops.convert_to_tensor(value, dtype)
+
+        return self.add_weight(shape=value.shape, initializer=initial, trainable=False, name=name)
+
+    @property
+    def recur_weights(self):
+        return [self.recurrent_kernel]
+
+    def project(self, inputs):
+        return ops.matmul(inputs, self.kernel) + self.bias
+
+    def recur(self, states, weights):
+        return ops.matmul(states[0], weights[0])
+
+    def advance(self, projected, recurrent, states, weights, noise=None):
+        hidden = (1 - self.leak) * states[0] + self.leak * ops.tanh(projected + recurrent)
+        return hidden, [hidden]
+
+    def get_config(self):
+        names = ("units", "spectral_radius", "connectivity", "leak", "input_scaling", "bias_scaling", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class EchoState(SequenceLayer):
+    """Reservoir of an echo state network over a sequence: `Recurrent` over `EchoStateCell`.
+
+    `keras.Sequential([EchoState(...), EchoState(...)])` is a deep reservoir. `RidgeReadout` fits what follows it.
+
+    Args:
+        units: int, size of the reservoir.
+        spectral_radius: float above 0, largest absolute eigenvalue of the recurrent kernel.
+        connectivity: float in (0, 1], share of the reservoir that a unit hears.
+        leak: float in (0, 1], speed of the units.
+        input_scaling: float above 0, range of the input weights.
+        bias_scaling: float of at least 0, range of the biases.
+        seed: int of at least 0, or None to draw one.
+        **kwargs: the arguments of `Recurrent`: return_sequences, return_state, go_backwards, stateful, ...
+
+    Call arguments:
+        sequences: (batch, time, features).
+        initial_state: [hidden], (batch, units); zeros if left out.
+        mask: (batch, time), True where a step counts.
+
+    Returns:
+        (batch, units), or (batch, time, units) with `return_sequences`; followed by the final state with
+        `return_state`.
+
+    Raises:
+        SettingError: an argument is outside its range.
+
+    Example:
+        >>> layer = EchoState(50, leak=0.3, seed=1, return_sequences=True)
+        >>> tuple(layer(np.ones((2, 20, 5))).shape)
+        (2, 20, 50)
+    """
+
+    def __init__(
+        self,
+        units,
+        spectral_radius=0.9,
+        connectivity=0.1,
+        leak=1.0,
+        input_scaling=1.0,
+        bias_scaling=0.0,
+        seed=None,
+        **kwargs,
+    ):
+        cell = EchoStateCell(
+            units, spectral_radius, connectivity, leak, input_scaling, bias_scaling, seed, dtype=kwargs.get("dtype")
+        )
+        super().__init__(cell, **kwargs)
+
+
+def reservoir_matrix(units, spectral_radius, connectivity, random):
+    """Draw a sparse (units, units) float64 matrix of that spectral radius; every column has as many entries."""
+    heard = max(1, round(connectivity * units))
+    rows = np.concatenate([random.choice(units, heard, replace=False) for _ in range(units)])
+    shape = (units, units)
+    matrix = scipy.sparse.csc_array((random.normal(size=rows.size), rows, heard * np.arange(units + 1)), shape=shape)
+    return matrix * (spectral_radius / _spectral_radius(matrix))
+
+
+def _spectral_radius(matrix):
+    units = matrix.shape[0]
+    if units > _DENSE_UNITS:
+        try:
+            # At the rim of a random matrix's spectrum many eigenvalues are nearly as large: they are asked for together
+            found = eigs(matrix, k=10, ncv=80, tol=1e-6, v0=np.ones(units), return_eigenvectors=False)
+            return np.abs(found).max()
+        except ArpackNoConvergence:  # few connections: circles of eigenvalues of the same size
+            pass
+    return np.abs(np.linalg.eigvals(matrix.toarray())).max()
+
+
+def _check(name, value, expected, holds):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not np.isfinite(value) or not holds(value):
+        raise SettingError(f"{name} is {value!r}; expected a number {expected}")
+    return value

@@ -1,0 +1,152 @@
+"""A linear readout of features, fitted in closed form."""
+
+import keras
+import numpy as np
+import scipy.linalg
+from keras import ops
+
+from zoo.errors import SettingError
+
+
+class RidgeReadout:
+    """Ridge regression from the features of a sequence to its targets, accumulated over batches.
+
+    Only sums are kept, so that any number of sequences of any length fits in memory; all of it in float64. The bias is
+    not penalised. The result is a `keras.layers.Dense`, so that a reservoir and its readout are an ordinary model.
+
+        B = (X'X + ridge I)^-1 X'Y        X, Y: features and targets of all steps, less their means
+        c = mean(targets) - mean(features) B
+
+    Of several ridges the one with the least mean squared error on held-out sequences is chosen. One that is too small
+    for the rounding of the features is passed over.
+
+    Args:
+        ridges: candidates, each a float above 0.
+        washout: int, steps at the start of each sequence that are left out: there the features still show the state
+            from which they started.
+
+    Attributes:
+        ridge: the one that was chosen, after `solve`.
+        errors: dict, mean squared error on the held-out sequences by ridge, after `solve` with them.
+
+    Raises:
+        SettingError: an argument is outside its range; features or targets hold NaN or infinity, or do not fit to each
+            other or to those before; no step is left after the washout; no ridge can be chosen or used.
+
+    Example:
+        >>> reservoir = keras.Sequential([EchoState(50, seed=1, return_sequences=True)])
+        >>> x = np.sin(np.arange(301) / 5).reshape(1, -1, 1)
+        >>> readout = RidgeReadout(ridges=[1e-6], washout=50)
+        >>> readout.add(reservoir.predict(x[:, :-1], verbose=0), x[:, 1:])
+        >>> model = keras.Sequential([reservoir, readout.solve()])
+        >>> model.predict(x, verbose=0).shape
+        (1, 301, 1)
+
+    Reference:
+        A. Hoerl, R. Kennard, "Ridge regression: biased estimation for nonorthogonal problems", Technometrics 12, 1970.
+    """
+
+    def __init__(self, *, ridges=(1e-8, 1e-6, 1e-4, 1e-2, 1.0, 100.0), washout=0):
+        ridges = tuple(ridges)
+        if not ridges or not all(isinstance(r, (int, float)) and 0 < r < np.inf for r in ridges):
+            raise SettingError(f"ridges is {ridges!r}; expected numbers above 0, at least one")
+        if not isinstance(washout, int) or isinstance(washout, bool) or washout < 0:
+            raise SettingError(f"washout is {washout!r}; expected a whole number of at least 0")
+        self.ridges, self.washout = ridges, washout
+        self.ridge, self.errors = None, {}
+        self._steps = 0
+
+    def add(self, features, targets, *, continued=False):
+        """Take in a batch.
+
+        Args:
+            features: (batch, time, units), of a reservoir with `return_sequences`.
+            targets: (batch, time, outputs).
+            continued: bool, the sequences go on from the last batch, in a `stateful` reservoir: no washout.
+        """
+        x, y = self._rows(features, targets, 0 if continued else self.washout)
+        if not self._steps:
+            # Sums of what is left after a first guess of the mean lose fewer digits when the true mean is taken off.
+            self._x0, self._y0 = x.mean(axis=0), y.mean(axis=0)
+            self._x, self._y, self._xx, self._xy = 0.0, 0.0, 0.0, 0.0
+        x -= self._x0
+        y -= self._y0
+        self._x, self._y = self._x + x.sum(axis=0), self._y + y.sum(axis=0)
+        self._xx, self._xy = self._xx + x.T @ x, self._xy + x.T @ y
+        self._steps += len(x)
+
+    def solve(self, held_out=None):
+        """Return the readout as a built Dense layer.
+
+        Args:
+            held_out: iterable of (features, targets) as in `add`, of sequences that were not added; needed to choose
+                among several ridges.
+        """
+        if not self._steps:
+            raise SettingError("the readout has no features; give them to add() before solve()")
+        if held_out is None and len(self.ridges) > 1:
+            raise SettingError(
+                f"ridges has {len(self.ridges)} values and held_out is None; give sequences to choose by"
+            )
+        solutions = self._solutions()
+        if not solutions:
+            raise SettingError(f"ridges is {self.ridges!r}; all too small for the rounding of the features, try larger")
+        if held_out is not None:
+            self.errors = self._held_out_errors(solutions, held_out)
+        self.ridge = min(solutions, key=lambda ridge: self.errors.get(ridge, 0.0))
+        kernel, bias = solutions[self.ridge]
+        readout = keras.layers.Dense(len(bias), name="readout")
+        readout.build((None, len(kernel)))
+        readout.set_weights([kernel, bias])
+        return readout
+
+    def _solutions(self):
+        """The kernel and bias of each ridge that can be used."""
+        x, y = self._x / self._steps, self._y / self._steps
+        gram = self._xx - self._steps * np.outer(x, x)
+        moments = self._xy - self._steps * np.outer(x, y)
+        solutions = {}
+        for ridge in self.ridges:
+            try:
+                factor = scipy.linalg.cho_factor(gram + ridge * np.eye(len(gram)))
+            except np.linalg.LinAlgError:  # not positive definite: the ridge drowns in the rounding
+                continue
+            kernel = scipy.linalg.cho_solve(factor, moments)
+            solutions[ridge] = kernel, self._y0 + y - (self._x0 + x) @ kernel
+        return solutions
+
+    def _held_out_errors(self, solutions, held_out):
+        squared, count = dict.fromkeys(solutions, 0.0), 0
+        for features, targets in held_out:
+            x, y = self._rows(features, targets, self.washout)
+            count += y.size
+            for ridge, (kernel, bias) in solutions.items():
+                squared[ridge] += np.square(x @ kernel + bias - y).sum()
+        if not count:
+            raise SettingError("held_out is empty; give (features, targets) of at least one sequence")
+        return {ridge: total / count for ridge, total in squared.items()}
+
+    def _rows(self, features, targets, washout):
+        """Features and targets of all steps after the washout, (steps, ...) in float64."""
+        x, y = [ops.convert_to_numpy(each).astype("float64") for each in (features, targets)]
+        if x.ndim != 3 or y.ndim != 3 or x.shape[:2] != y.shape[:2]:
+            raise SettingError(
+                f"features is {x.shape} and targets is {y.shape}; expected (batch, time, units) and "
+                "(batch, time, outputs) of the same batch and time"
+            )
+        if self._steps and (x.shape[2], y.shape[2]) != self._xy.shape:
+            raise SettingError(
+                f"features has {x.shape[2]} units and targets {y.shape[2]} outputs; expected {self._xy.shape[0]} and "
+                f"{self._xy.shape[1]}, as in the first batch"
+            )
+        if washout >= x.shape[1]:
+            raise SettingError(f"washout is {washout}; expected less than the {x.shape[1]} steps of the sequences")
+        x, y = x[:, washout:], y[:, washout:]
+        for name, values in (("features", x), ("targets", y)):
+            if not np.isfinite(values).all():
+                sequence, step, _ = np.argwhere(~np.isfinite(values))[0]
+                value = values[~np.isfinite(values)][0]
+                raise SettingError(
+                    f"{name} has {value} in sequence {sequence} at step {step + washout}; expected finite numbers"
+                )
+        return x.reshape(-1, x.shape[2]), y.reshape(-1, y.shape[2])
