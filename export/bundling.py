@@ -178,7 +178,8 @@ def _write_example(folder, model, example):
 
     specs = trace.input_specs(model, batch_size=None)
     arrays = example if isinstance(example, dict) else {specs[0].name: example}
-    outputs = trace.flat_call(model)(*[keras.ops.convert_to_tensor(arrays[spec.name]) for spec in specs])
+    with trace.for_inference(model):
+        outputs = trace.flat_call(model)(*[keras.ops.convert_to_tensor(arrays[spec.name]) for spec in specs])
     outputs = [keras.ops.convert_to_numpy(output) for output in outputs]
     stored = {f"input_{name}": array for name, array in arrays.items()}
     stored |= {f"output_{n}": a for n, a in zip(trace.output_names(model, outputs), outputs, strict=True)}

@@ -90,6 +90,16 @@ def test_a_file_that_keeps_its_state_fails(tmp_path, inputs, monkeypatch):
         export.verify(model, path, inputs)
 
 
+def test_a_stateful_model_is_compared_from_its_start(tmp_path):
+    inputs = keras.Input(batch_shape=(1, 6, 3))
+    model = keras.Model(inputs, keras.layers.LSTM(4, stateful=True)(inputs))
+    examples = np.random.normal(size=(1, 6, 3)).astype("float32")
+    model.predict(examples, verbose=0)  # leaves a state behind
+    path = write(model, tmp_path / "m.onnx")
+    assert export.verify(model, path, examples).passed
+    assert export.verify(model, path, examples).passed
+
+
 def test_nan_is_no_match(written, inputs, monkeypatch):
     model, path = written["onnx"]
     original = runner.Session.__call__
