@@ -29,7 +29,7 @@ class Toy(Recipe):
         ({"unitz": 3}, r"no setting 'unitz'; did you mean 'units'\? .*data, kind, units, rate, strict"),
         ({"colour": 3}, r"no setting 'colour'. The settings are data"),
         ({"kind": "three"}, r"kind is 'three', expected one of 'one', 'two'"),
-        ({"units": -1}, r"units is -1, expected a int of 0 or more \(width\); the default is 0"),
+        ({"units": -1}, r"units is -1, expected an int of 0 or more \(width\); the default is 0"),
         ({"units": "3"}, r"units is '3', expected"),
         ({"units": True}, r"units is True, expected"),
         ({"units": 3.0}, r"units is 3.0, expected"),

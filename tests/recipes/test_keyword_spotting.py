@@ -1,5 +1,9 @@
 """The keyword-spotting recipe: its face, its models, and that it learns."""
 
+import json
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -104,7 +108,7 @@ def test_examples_come_from_the_test_split():
     ("settings", "says"),
     [
         ({"network": "gru"}, "network is 'gru', expected one of 'lstm', 'small', 'crnn'"),
-        ({"sample_rate": 0}, "sample_rate is 0, expected a int above 0"),
+        ({"sample_rate": 0}, "sample_rate is 0, expected an int above 0"),
         ({"seconds": 0.0}, "seconds is 0.0"),
         ({"epochs": 0}, "epochs is 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
@@ -146,3 +150,11 @@ def test_extra_recordings_join_training_by_their_words(tmp_path):
 def test_the_demo_set_is_learnt():
     _, scores = KeywordSpotting(network="crnn", epochs=15).train(verbose=0)
     assert scores["accuracy"] > 0.8  # ten words: chance is 0.1; unheard synthetic voices
+
+
+def test_the_figures_that_are_printed_are_those_that_were_measured():
+    root = Path(__file__).parents[2]
+    accuracy = json.loads((root / "docs" / "results" / "keyword_spotting-fsdd.json").read_text())["accuracy"]
+    page = (root / "docs" / "keyword_spotting.md").read_text()
+    assert " | ".join(f"{100 * each:.1f}" for each in accuracy.values()) in page
+    assert f"{100 * accuracy['mean']:.1f}%" in sys.modules[KeywordSpotting.__module__].__doc__
