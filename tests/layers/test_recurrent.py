@@ -7,7 +7,7 @@ from gradients import gradients
 from keras import ops
 
 from zoo.errors import SettingError
-from zoo.layers import Cell, Recurrent
+from zoo.layers import Cell, PeepholeLSTM, PeepholeLSTMCell, Recurrent
 
 BATCH, TIME, UNITS = 3, 6, 4
 
@@ -31,7 +31,7 @@ class NoisyCell(Cell):
     def draw_noise(self, steps, batch_size):
         return ops.convert_to_tensor(self.noise_given)
 
-    def project(self, inputs):
+    def project(self, inputs, noise=None):
         return ops.matmul(inputs, self.kernel)
 
     def advance(self, projected, recurrent, states, weights, noise=None):
@@ -71,3 +71,32 @@ def test_the_output_need_not_be_the_state():
 def test_another_cell_is_refused_with_the_way_out():
     with pytest.raises(SettingError, match=r"GRUCell.*keras\.layers\.RNN"):
         Recurrent(keras.layers.GRUCell(3))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_wrong_number_of_states_is_refused_by_name(count):
+    x = np.zeros((BATCH, TIME, 2), "float32")
+    states = [np.zeros((BATCH, UNITS), "float32")] * count
+    layer = PeepholeLSTM(UNITS)
+    with pytest.raises(SettingError, match=rf"states has {count} entries; expected 2 .*hidden \(batch, 4\), cell"):
+        layer(x, initial_state=states)
+    layer.build(x.shape)
+    with pytest.raises(SettingError, match=rf"states has {count} entries; expected 2"):
+        layer.cell(x[:, 0], states)
+
+
+@pytest.mark.parametrize("shape", [(BATCH, UNITS + 1), (BATCH,), (BATCH, UNITS, 1)])
+def test_a_state_of_the_wrong_shape_is_refused_with_the_right_one(shape):
+    x = np.zeros((BATCH, TIME, 2), "float32")
+    states = [np.zeros((BATCH, UNITS), "float32"), np.zeros(shape, "float32")]
+    layer = PeepholeLSTM(UNITS)
+    with pytest.raises(SettingError, match=r"state 1 of states has the shape .*hidden \(batch, 4\), cell \(batch, 4\)"):
+        layer(x, initial_state=states)
+    layer.build(x.shape)
+    with pytest.raises(SettingError, match=r"state 1 of states has the shape"):
+        layer.cell(x[:, 0], states)
+
+
+def test_the_step_of_an_unbuilt_cell_is_refused_with_the_way_out():
+    with pytest.raises(SettingError, match=r"has no weights yet.*cell\.build"):
+        PeepholeLSTMCell(UNITS).step(np.zeros((BATCH, 4 * UNITS), "float32"), np.zeros((2, BATCH, UNITS), "float32"))

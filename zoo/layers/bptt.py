@@ -5,64 +5,97 @@ takes, collects the gradient of each step's projected input and recurrent part, 
 the loop.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import keras
 from keras import ops
 
-from zoo.layers.cell import as_tensors
+from zoo.layers.cell import as_tensors, step_of
 
 
 def run_steps(
-    cell, projected, states, *, mask, noise, zero_output_for_mask, return_sequences, unroll=False, training=True
+    cell, projected, carry, *, mask, noise, zero_output_for_mask, return_sequences, unroll=False, training=True
 ):
     """Run `cell` over time-major projected inputs.
 
     Args:
         cell: a built `Cell`.
         projected: (time, batch, ...), from `cell.project`.
-        states: list of initial states, each (batch, ...).
+        carry: list of the initial states, each (batch, ...), and of the output before, (batch, ...).
         mask: bool (time, batch) or None.
-        noise: (time, batch, ...) or None.
+        noise: from `cell.draw_noise`, or None.
         zero_output_for_mask: bool, zeros at masked steps instead of the previous output.
         return_sequences: bool, whether the outputs of all steps are wanted.
         unroll: bool, a Python loop in place of the backend's.
         training: bool; at inference the loop keeps nothing for a backward pass (its gradient is still right).
 
     Returns:
-        The last output, all outputs (time, batch, ...) or None, the list of final states.
+        The list of the final states and the last output; all outputs (time, batch, ...) or None.
     """
+    timed_noise, fixed_noise, join_noise = split_noise(noise)
+    recurrent_structure = None
+
+    def recall(states, inputs):
+        return states if noise is None else cell.recall(states, join_noise(inputs["noise"], inputs["fixed"]))
 
     def recur(states, weights):
+        nonlocal recurrent_structure
         recurrent = cell.recur(states, weights)
-        return [] if recurrent is None else [recurrent]
+        recurrent_structure = keras.tree.map_structure(lambda part: part is not None, recurrent)
+        return [part for part in keras.tree.flatten(recurrent) if part is not None]
 
     def advance(inputs, recurrent, carry, weights):
-        states, previous = carry[:-1], carry[-1]
-        recurrent = recurrent[0] if recurrent else None
-        output, new_states = cell.advance(inputs["projected"], recurrent, states, weights, inputs.get("noise"))
+        states, previous, parts = carry[:-1], carry[-1], iter(recurrent)
+        recurrent = keras.tree.map_structure(lambda given: next(parts) if given else None, recurrent_structure)
+        now = None if noise is None else join_noise(inputs["noise"], inputs["fixed"])
+        output, new_states = cell.advance(inputs["projected"], recurrent, states, weights, now)
         if "mask" in inputs:
             keep = inputs["mask"]
             output = _where(keep, output, ops.zeros_like(previous) if zero_output_for_mask else previous)
             new_states = [_where(keep, new, old) for new, old in zip(new_states, states, strict=True)]
         return [*new_states, output]
 
-    inputs = {"projected": projected}
+    inputs = {"projected": projected, "noise": timed_noise}
     if mask is not None:
         inputs["mask"] = mask
-    if noise is not None:
-        inputs["noise"] = noise
-    carry = [*states, _zero_output(cell, projected, states)]
-    arguments = (
-        advance,
-        recur,
+    loop = None if unroll else _LOOPS.get((keras.backend.backend(), bool(training)))
+    return (loop or _python_loop)(
+        Step(recall, recur, advance),
         inputs,
+        step_of(fixed_noise),
         carry,
         as_tensors(cell.recur_weights),
         as_tensors(cell.advance_weights),
         return_sequences,
     )
-    loop = None if unroll else _LOOPS.get((keras.backend.backend(), bool(training)))
-    carry, outputs = (loop or _python_loop)(*arguments)
-    return carry[-1], outputs, carry[:-1]
+
+
+class Step(NamedTuple):
+    """A cell's step on flat lists: what `recur` reads of the states, its part, and the rest with the mask applied.
+
+    `inputs` below are a dict: projected, noise, mask if any, of one step, and "fixed", the noise that all steps share.
+    """
+
+    recall: Callable  # (states, inputs) -> states; of one step or of all
+    recur: Callable  # (states, weights) -> list of tensors
+    advance: Callable  # (inputs, recurrent, carry, weights) -> carry
+
+
+def split_noise(noise):
+    """Split what `draw_noise` gave: the list that changes with time, the list that does not, and what joins them."""
+    parts = keras.tree.flatten(noise)
+    timed = [part is not None and part.shape[0] != 1 for part in parts]
+
+    def join(changing, fixed):
+        changing, fixed = iter(changing), iter(fixed)
+        return keras.tree.pack_sequence_as(noise, [next(changing) if one else next(fixed) for one in timed])
+
+    return (
+        [part for part, one in zip(parts, timed, strict=True) if one],
+        [part for part, one in zip(parts, timed, strict=True) if not one],
+        join,
+    )
 
 
 def _where(keep, new, old):
@@ -70,18 +103,13 @@ def _where(keep, new, old):
     return ops.where(ops.reshape(keep, (-1, *[1] * (len(new.shape) - 1))), new, old)
 
 
-def _zero_output(cell, projected, states):
-    size = cell.output_size
-    size = size if isinstance(size, (tuple, list)) else (size,)
-    return ops.zeros((ops.shape(projected)[1], *size), dtype=states[0].dtype)
-
-
-def _python_loop(advance, recur, inputs, carry, recur_weights, advance_weights, return_sequences):
+def _python_loop(step, inputs, fixed, carry, recur_weights, advance_weights, return_sequences):
     """One Python iteration for each time step; the backend differentiates it as it stands."""
     outputs = []
     for t in range(inputs["projected"].shape[0]):
-        now = {name: value[t] for name, value in inputs.items()}
-        carry = advance(now, recur(carry[:-1], recur_weights), carry, advance_weights)
+        now = {**step_of(inputs, t), "fixed": fixed}
+        recurrent = step.recur(step.recall(carry[:-1], now), recur_weights)
+        carry = step.advance(now, recurrent, carry, advance_weights)
         outputs.append(carry[-1])
     return carry, ops.stack(outputs) if return_sequences else None
 
@@ -99,22 +127,23 @@ def _recur_gradients(recur, states, recur_weights, gradients, vjp):
 # ---------------------------------------------------------------------------------------------------------- TensorFlow
 
 
-def _tensorflow_plain(advance, recur, inputs, carry, recur_weights, advance_weights, return_sequences):
+def _tensorflow_plain(step, inputs, fixed, carry, recur_weights, advance_weights, return_sequences):
     import tensorflow as tf
 
     steps = tf.shape(inputs["projected"])[0]
     outputs = _arrays(carry[-1:] if return_sequences else [], steps)
 
     def body(t, carry, outputs):
-        now = {name: tf.gather(value, t) for name, value in inputs.items()}
-        carry = advance(now, recur(carry[:-1], recur_weights), carry, advance_weights)
+        now = _at(inputs, fixed, t)
+        recurrent = step.recur(step.recall(carry[:-1], now), recur_weights)
+        carry = step.advance(now, recurrent, carry, advance_weights)
         return t + 1, carry, _write(outputs, t, carry[-1:])
 
     _, carry, outputs = _while(body, steps, inputs["projected"], (tf.constant(0), carry, outputs))
     return carry, _stack(outputs, inputs["projected"])[0] if return_sequences else None
 
 
-def _tensorflow_trained(advance, recur, inputs, carry, recur_weights, advance_weights, return_sequences):
+def _tensorflow_trained(step, inputs, fixed, carry, recur_weights, advance_weights, return_sequences):
     import tensorflow as tf
 
     others = {name: value for name, value in inputs.items() if name != "projected"}
@@ -126,19 +155,20 @@ def _tensorflow_trained(advance, recur, inputs, carry, recur_weights, advance_we
         initial, steps = carry[:-1], tf.shape(projected)[0]
 
         def at(t):
-            return {name: tf.gather(value, t) for name, value in {"projected": projected, **others}.items()}
+            return _at({"projected": projected, **others}, fixed, t)
 
         def forward(t, carry, before, recurrents, outputs):
-            recurrent = recur(carry[:-1], recur_weights)
+            now = at(t)
+            recurrent = step.recur(step.recall(carry[:-1], now), recur_weights)
             before, recurrents = _write(before, t, carry[:-1]), _write(recurrents, t, recurrent)
-            carry = advance(at(t), recurrent, carry, advance_weights)
+            carry = step.advance(now, recurrent, carry, advance_weights)
             return t + 1, carry, before, recurrents, _write(outputs, t, carry[-1:])
 
         start = (
             tf.constant(0),
             carry,
             _arrays(initial, steps),
-            _arrays(recur(initial, recur_weights), steps),
+            _arrays(step.recur(initial, recur_weights), steps),
             _arrays(carry[-1:] if return_sequences else [], steps),
         )
         _, final, *kept = _while(forward, steps, projected, start)
@@ -160,9 +190,9 @@ def _tensorflow_trained(advance, recur, inputs, carry, recur_weights, advance_we
                     advance_weights,
                 ]
                 d_now, d_recurrent, d_carry, d_step_weights = _tf_vjp(
-                    lambda p, r, c, w: advance({**now, "projected": p}, r, c, w), sources, d_carry
+                    lambda p, r, c, w: step.advance({**now, "projected": p}, r, c, w), sources, d_carry
                 )
-                d_states = _tf_vjp(lambda *s: recur(list(s), recur_weights), states, d_recurrent)
+                d_states = _tf_vjp(lambda *s: step.recur(step.recall(list(s), now), recur_weights), states, d_recurrent)
                 d_carry = [*_sum(d_carry[:-1], d_states), d_carry[-1]]
                 d_projected, d_recurrents = _write(d_projected, t, [d_now]), _write(d_recurrents, t, d_recurrent)
                 return k + 1, d_carry, d_projected, d_recurrents, _sum(d_weights, d_step_weights)
@@ -176,13 +206,20 @@ def _tensorflow_trained(advance, recur, inputs, carry, recur_weights, advance_we
             )
             _, d_carry, d_projected, d_recurrents, d_weights = _while(backward, steps, projected, start)
             d_recurrents = _stack(d_recurrents, projected)
-            d_recur_weights = _recur_gradients(recur, before, recur_weights, d_recurrents, _tf_vjp)
+            recalled = step.recall(before, {**others, "fixed": fixed})
+            d_recur_weights = _recur_gradients(step.recur, recalled, recur_weights, d_recurrents, _tf_vjp)
             return (*_stack(d_projected, projected), *d_carry, *d_recur_weights, *d_weights)
 
         return (*final, *outputs), gradient
 
     results = loop(inputs["projected"], *carry, *recur_weights, *advance_weights)
     return list(results[: len(carry)]), results[len(carry)] if return_sequences else None
+
+
+def _at(inputs, fixed, t):
+    import tensorflow as tf
+
+    return {**tf.nest.map_structure(lambda value: tf.gather(value, t), inputs), "fixed": fixed}
 
 
 def _arrays(likes, steps):
@@ -235,64 +272,70 @@ def _split(tensors, widths):
 # ----------------------------------------------------------------------------------------------------------------- JAX
 
 
-def _jax_plain(advance, recur, inputs, carry, recur_weights, advance_weights, return_sequences):
+def _jax_plain(step, inputs, fixed, carry, recur_weights, advance_weights, return_sequences):
     import jax
 
-    def step(carry, now):
-        carry = advance(now, recur(carry[:-1], recur_weights), carry, advance_weights)
+    def forward(carry, now):
+        now = {**now, "fixed": fixed}
+        recurrent = step.recur(step.recall(carry[:-1], now), recur_weights)
+        carry = step.advance(now, recurrent, carry, advance_weights)
         return carry, carry[-1] if return_sequences else None
 
-    return jax.lax.scan(step, carry, inputs)
+    return jax.lax.scan(forward, carry, inputs)
 
 
-def _jax_trained(advance, recur, inputs, carry, recur_weights, advance_weights, return_sequences):
+def _jax_trained(step, inputs, fixed, carry, recur_weights, advance_weights, return_sequences):
     import jax
 
     others = {name: value for name, value in inputs.items() if name != "projected"}
 
     @jax.custom_vjp
-    def loop(projected, carry, recur_weights, advance_weights, others):
-        return forward(projected, carry, recur_weights, advance_weights, others)[0]
+    def loop(projected, carry, recur_weights, advance_weights, others, fixed):
+        return keep(projected, carry, recur_weights, advance_weights, others, fixed)[0]
 
-    def forward(projected, carry, recur_weights, advance_weights, others):
-        def step(carry, now):
-            recurrent = recur(carry[:-1], recur_weights)
-            new = advance(now, recurrent, carry, advance_weights)
+    def keep(projected, carry, recur_weights, advance_weights, others, fixed):
+        def forward(carry, now):
+            now = {**now, "fixed": fixed}
+            recurrent = step.recur(step.recall(carry[:-1], now), recur_weights)
+            new = step.advance(now, recurrent, carry, advance_weights)
             return new, (carry[:-1], recurrent, new[-1] if return_sequences else None)
 
-        final, (before, recurrents, outputs) = jax.lax.scan(step, carry, {"projected": projected, **others})
-        return (final, outputs), (projected, before, recurrents, recur_weights, advance_weights, others)
+        final, (before, recurrents, outputs) = jax.lax.scan(forward, carry, {"projected": projected, **others})
+        return (final, outputs), (projected, before, recurrents, recur_weights, advance_weights, others, fixed)
 
     def gradient(kept, d_results):
-        projected, before, recurrents, recur_weights, advance_weights, others = kept
+        projected, before, recurrents, recur_weights, advance_weights, others, fixed = kept
         d_final, d_outputs = d_results
 
-        def step(carry, now):
+        def backward(carry, now):
             d_carry, d_weights = carry
             projected, states, recurrent, d_output, others = now
+            now = {**others, "fixed": fixed}
             if return_sequences:
                 d_carry = [*d_carry[:-1], d_carry[-1] + d_output]
             previous = ops.zeros_like(d_carry[-1])  # only chosen or not: its value has no part in any derivative
             _, vjp = jax.vjp(
-                lambda p, r, c, w: advance({"projected": p, **others}, r, c, w),
+                lambda p, r, c, w: step.advance({"projected": p, **now}, r, c, w),
                 projected,
                 recurrent,
                 [*states, previous],
                 advance_weights,
             )
             d_projected, d_recurrent, d_carry, d_step_weights = vjp(d_carry)
-            (d_states,) = jax.vjp(lambda s: recur(s, recur_weights), states)[1](d_recurrent)
+            _, vjp = jax.vjp(lambda s: step.recur(step.recall(s, now), recur_weights), states)
+            (d_states,) = vjp(d_recurrent)
             d_carry = [*_sum(d_carry[:-1], d_states), d_carry[-1]]
             return (d_carry, _sum(d_weights, d_step_weights)), (d_projected, d_recurrent)
 
         start = (d_final, [ops.zeros_like(w) for w in advance_weights])
         timed = (projected, before, recurrents, d_outputs, others)
-        (d_carry, d_weights), (d_projected, d_recurrents) = jax.lax.scan(step, start, timed, reverse=True)
-        d_recur_weights = _recur_gradients(recur, before, recur_weights, d_recurrents, _jax_vjp)
-        return d_projected, d_carry, d_recur_weights, d_weights, None
+        (d_carry, d_weights), (d_projected, d_recurrents) = jax.lax.scan(backward, start, timed, reverse=True)
+        recalled = step.recall(before, {**others, "fixed": fixed})
+        d_recur_weights = _recur_gradients(step.recur, recalled, recur_weights, d_recurrents, _jax_vjp)
+        return d_projected, d_carry, d_recur_weights, d_weights, None, None
 
-    loop.defvjp(forward, gradient)
-    return loop(inputs["projected"], carry, recur_weights, advance_weights, others)
+    loop.defvjp(keep, gradient)
+    return loop(inputs["projected"], carry, recur_weights, advance_weights, others, fixed)
 
 
 def _jax_vjp(function, sources, d_results):

@@ -21,17 +21,33 @@ class Cell(keras.layers.Layer):
     only, never from `self`: the gradient of `Recurrent` needs them as arguments. `recur` must treat the rows of a batch
     independently, as the gradient calls it with all time steps stacked into one batch.
 
-    Every cell also works in `keras.layers.RNN`.
+    What is random in training comes from `draw_noise`, once before the loop, so that the backward pass replays the very
+    same steps. `project` of a cell that draws noise takes it as a second argument, `recall` and `advance` get their
+    step of it; without training there is none, and nothing of it is computed.
+
+    Every cell also works in `keras.layers.RNN`, where each step draws its own noise; one that draws noise is trained in
+    `Recurrent`, as on JAX no seed can advance inside a loop.
     """
 
     state_names = ("hidden",)
 
     def project(self, inputs):
-        """Return what the step needs of the inputs, (batch, features...) -> (batch, ...)."""
+        """Return what the step needs of the inputs, (rows, features...) -> (rows, ...).
+
+        The rows are a batch, or many time steps of one, the first step's first. A cell that draws noise is called with
+        the whole of it as the second argument in training.
+        """
         raise NotImplementedError(f"{type(self).__name__}.project")
 
+    def recall(self, states, noise):
+        """Return the states as `recur` reads them in training, in all steps at once too; by default as they are."""
+        return states
+
     def recur(self, states, weights):
-        """Return what the past adds, from the list of states and the tensors of `recur_weights`; None if nothing."""
+        """Return what the past adds, from the list of states and the tensors of `recur_weights`; None if nothing.
+
+        It is one tensor, or a nested list of tensors and None.
+        """
         return None
 
     def advance(self, projected, recurrent, states, weights, noise=None):
@@ -49,26 +65,39 @@ class Cell(keras.layers.Layer):
         return []
 
     def draw_noise(self, steps, batch_size):
-        """Return what is random in `steps` training steps, (steps, batch, ...), or None for a cell without chance.
+        """Return what is random in `steps` training steps, or None for a cell without chance.
 
-        It is drawn before the loop and handed to `advance` step by step, so that the backward pass replays the very
-        same steps.
+        It is a tensor, or a nested list of tensors and None, each (steps, batch, ...), or (1, batch, ...) where all
+        steps share it.
         """
         return None
 
     def call(self, inputs, states, training=False):
         noise = self.draw_noise(1, ops.shape(inputs)[0]) if training else None
-        return self.step(self.project(inputs), states, None if noise is None else noise[0])
+        return self.step(project(self, inputs, noise), states, step_of(noise))
 
     def step(self, projected, states, noise=None):
         """Return (output, new states) for one projected input; the whole of a step but the projection."""
+        if not self.built:
+            raise SettingError(f"cell {self.name} has no weights yet; build it first: cell.build((None, features))")
         states = list(states) if isinstance(states, (list, tuple)) else [states]
-        recurrent = self.recur(states, as_tensors(self.recur_weights))
+        check_states(self, states)
+        recalled = states if noise is None else self.recall(states, noise)
+        recurrent = self.recur(recalled, as_tensors(self.recur_weights))
         return self.advance(projected, recurrent, states, as_tensors(self.advance_weights), noise)
 
     def get_initial_state(self, batch_size=None):
-        sizes = self.state_size if isinstance(self.state_size, (list, tuple)) else [self.state_size]
-        return [ops.zeros((batch_size, size), dtype=self.compute_dtype) for size in sizes]
+        return [ops.zeros((batch_size, size), dtype=self.compute_dtype) for size in state_sizes(self)]
+
+
+def project(cell, inputs, noise):
+    """Return the cell's projection of inputs, with its noise if there is any."""
+    return cell.project(inputs) if noise is None else cell.project(inputs, noise)
+
+
+def step_of(noise, t=0):
+    """Return what `draw_noise` gave for step `t`."""
+    return keras.tree.map_structure(lambda part: None if part is None else part[t], noise)
 
 
 def as_tensors(variables):
@@ -76,8 +105,35 @@ def as_tensors(variables):
     return [ops.copy(variable) for variable in variables]  # on TensorFlow a conversion would leave it a variable
 
 
-def check_units(units):
+def state_sizes(cell):
+    """Return the sizes of a cell's states, a list."""
+    return list(cell.state_size) if isinstance(cell.state_size, (list, tuple)) else [cell.state_size]
+
+
+def check_states(cell, states):
+    """Raise SettingError unless `states` are as many as the cell has, each (batch, size)."""
+    sizes = state_sizes(cell)
+    expected = ", ".join(f"{name} (batch, {size})" for name, size in zip(cell.state_names, sizes, strict=False))
+    if len(states) != len(sizes):
+        raise SettingError(f"states has {len(states)} entries; expected {len(sizes)} of {cell.name}: {expected}")
+    for i, (state, size) in enumerate(zip(states, sizes, strict=True)):
+        shape = tuple(state.shape)
+        wanted = tuple(size) if isinstance(size, (list, tuple)) else (size,)
+        if len(shape) != 1 + len(wanted) or any(
+            n not in (None, w) for n, w in zip(shape[1:], wanted, strict=True) if w is not None
+        ):
+            raise SettingError(f"state {i} of states has the shape {shape}; expected for {cell.name}: {expected}")
+
+
+def check_units(units, name="units"):
     """Return `units` if it is a positive whole number, else raise SettingError."""
     if not isinstance(units, int) or isinstance(units, bool) or units < 1:
-        raise SettingError(f"units is {units!r}; expected a whole number of at least 1")
+        raise SettingError(f"{name} is {units!r}; expected a whole number of at least 1")
     return units
+
+
+def check_rate(rate, name):
+    """Return `rate` if it is a probability, else raise SettingError."""
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
+        raise SettingError(f"{name} is {rate!r}; expected a probability from 0 to 1")
+    return float(rate)

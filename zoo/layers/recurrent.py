@@ -5,7 +5,7 @@ from keras import ops
 
 from zoo.errors import SettingError
 from zoo.layers.bptt import run_steps
-from zoo.layers.cell import Cell
+from zoo.layers.cell import Cell, check_states, project
 
 _OF_ANY_LAYER = ("name", "trainable", "dtype")
 
@@ -42,7 +42,7 @@ class Recurrent(keras.layers.RNN):
         `return_state`.
 
     Raises:
-        SettingError: `cell` is no `Cell`.
+        SettingError: `cell` is no `Cell`; `initial_state` has the wrong number of states, or shape.
 
     Reference:
         P. Werbos, "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10), 1990.
@@ -55,6 +55,11 @@ class Recurrent(keras.layers.RNN):
             )
         super().__init__(cell, **kwargs)
 
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        if initial_state is not None:
+            check_states(self.cell, initial_state if isinstance(initial_state, (list, tuple)) else [initial_state])
+        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+
     def inner_loop(self, sequences, initial_state, mask, training=False):
         if mask is not None:
             mask = ops.swapaxes(ops.cast(keras.tree.flatten(mask)[0], "bool"), 0, 1)
@@ -62,22 +67,32 @@ class Recurrent(keras.layers.RNN):
         if self.go_backwards:
             inputs, mask = ops.flip(inputs, axis=0), None if mask is None else ops.flip(mask, axis=0)
         steps, batch_size = ops.shape(inputs)[0], ops.shape(inputs)[1]
+        noise = self.cell.draw_noise(steps, batch_size) if training else None
+        carry = [*initial_state, ops.zeros((batch_size, *_output_shape(self.cell)), dtype=initial_state[0].dtype)]
+        carry, outputs = self._run(inputs, mask, noise, carry, training)
+        outputs = ops.expand_dims(carry[-1], 1) if outputs is None else ops.swapaxes(outputs, 0, 1)
+        return carry[-1], outputs, carry[:-1]
+
+    def _run(self, inputs, mask, noise, carry, training):
+        """Run the cell over time-major inputs from `carry`, the states and the output before."""
+        steps, batch_size = ops.shape(inputs)[0], ops.shape(inputs)[1]
         rows = ops.reshape(inputs, (-1, *inputs.shape[2:]))  # (time x batch, ...): one matmul for all steps
-        projected = self.cell.project(rows)
-        projected = ops.reshape(projected, (steps, batch_size, *projected.shape[1:]))
-        last_output, outputs, states = run_steps(
+        projected = project(self.cell, rows, noise)
+        return run_steps(
             self.cell,
-            projected,
-            initial_state,
+            ops.reshape(projected, (steps, batch_size, *projected.shape[1:])),
+            carry,
             mask=mask,
-            noise=self.cell.draw_noise(steps, batch_size) if training else None,
+            noise=noise,
             zero_output_for_mask=self.zero_output_for_mask,
             return_sequences=self.return_sequences,
             unroll=self.unroll,
             training=training,
         )
-        outputs = ops.expand_dims(last_output, 1) if outputs is None else ops.swapaxes(outputs, 0, 1)
-        return last_output, outputs, states
+
+
+def _output_shape(cell):
+    return cell.output_size if isinstance(cell.output_size, (tuple, list)) else (cell.output_size,)
 
 
 class SequenceLayer(Recurrent):
@@ -86,8 +101,11 @@ class SequenceLayer(Recurrent):
     def get_config(self):
         config = super().get_config()
         del config["cell"]
-        cell = {k: v for k, v in self.cell.get_config().items() if k not in _OF_ANY_LAYER}
-        return {**config, **cell}
+        return {**config, **self.cell_arguments()}
+
+    def cell_arguments(self):
+        """Return the arguments of this layer that are not those of `Recurrent`."""
+        return {k: v for k, v in self.cell.get_config().items() if k not in _OF_ANY_LAYER}
 
     @classmethod
     def from_config(cls, config):
