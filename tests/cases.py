@@ -1,5 +1,6 @@
 """The one table of layers and recipes: a line here, and every promise is tested for it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from zoo import layers
@@ -11,12 +12,15 @@ class LayerCase:
 
     layer: type
     arguments: dict = field(default_factory=dict)
+    cell: Callable | None = None  # dtype -> the cell of a `Recurrent`, where no layer makes its own
+    chance: bool = False  # training draws noise, and is compared where the same seed draws the same
 
     def make(self, **more):
-        return self.layer(**{**self.arguments, **more})
+        given = {} if self.cell is None else {"cell": self.cell(more.get("dtype"))}
+        return self.layer(**{**given, **self.arguments, **more})
 
     def __str__(self):
-        return self.layer.__name__
+        return self.layer.__name__ if self.cell is None else type(self.cell(None)).__name__
 
 
 LAYERS = [
@@ -32,7 +36,10 @@ LAYERS = [
             "seed": 3,
         },
     ),
+    LayerCase(layers.IndRNN, {"units": 5, "steps": 9, "activation": "tanh", "remember": True}),
     LayerCase(layers.PeepholeLSTM, {"units": 5}),
+    LayerCase(layers.Recurrent, cell=lambda dtype: layers.LSTMCell(5, dtype=dtype)),
+    LayerCase(layers.Recurrent, cell=lambda dtype: layers.GRUCell(5, dtype=dtype)),
 ]
 
 RECIPES = ["keyword_spotting"]

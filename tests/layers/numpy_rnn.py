@@ -24,3 +24,15 @@ def peephole_lstm(x, weights, states, mask=None):
         h, c = np.where(keep, new_h, h), np.where(keep, new_c, c)
         outputs.append(h)
     return np.stack(outputs, axis=1), h, c
+
+
+def indrnn(x, weights, state, activation, mask=None):
+    """Li et al.'s IndRNN. x (batch, time, features); weights W b u. All outputs, h."""
+    kernel, bias, recurrent = weights
+    act = {"relu": lambda z: np.maximum(z, 0), "tanh": np.tanh}[activation]
+    h, outputs = state, []
+    for t in range(x.shape[1]):
+        new = act(x[:, t] @ kernel + bias + recurrent * h)
+        h = new if mask is None else np.where(mask[:, t, None], new, h)
+        outputs.append(h)
+    return np.stack(outputs, axis=1), h

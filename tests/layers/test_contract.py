@@ -34,6 +34,13 @@ def twin(case, layer, **options):
     return other
 
 
+def settings(config):
+    """A configuration without the shapes that the cells in it were built with."""
+    if not isinstance(config, dict):
+        return [settings(part) for part in config] if isinstance(config, list) else config
+    return {name: settings(value) for name, value in config.items() if name != "build_config"}
+
+
 def arrays(tensors):
     return [ops.convert_to_numpy(t) for t in keras.tree.flatten(tensors)]
 
@@ -161,7 +168,7 @@ def test_a_saved_model_answers_the_same(case, tmp_path):
     model = keras.Model(inputs, randomised(case.make(**options))(inputs))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
-    assert loaded.layers[1].get_config() == model.layers[1].get_config()
+    assert settings(loaded.layers[1].get_config()) == settings(model.layers[1].get_config())
     x = sequences()
     np.testing.assert_allclose(arrays(loaded(x))[0], arrays(model(x))[0], **CLOSE)
 
