@@ -2,17 +2,23 @@
 
     python benchmarks/fsdd_speakers.py --data PATH
 
-Each fold trains on five speakers and tests once on all recordings of the sixth. With --validate each fold instead
+Each fold trains on five speakers and tests once on all recordings of the sixth, the Keras model and its exported files,
+each in its runtime. With --validate each fold instead
 removes the sixth altogether, trains on four and reports the fifth: the way to choose between settings.
 """
 
 import argparse
+import tempfile
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from record import record
 
+from zoo import export
+from zoo.export.runner import Session
+from zoo.export.verification import named, run_examples
 from zoo.recipes import KeywordSpotting
 from zoo.recipes.base import setting
 
@@ -34,6 +40,22 @@ class _WithoutSpeaker(KeywordSpotting):
         )
 
 
+def score_files(recipe, model):
+    """Return the accuracy of every exported file on the test split, and how far the float32 ones are from the model."""
+    samples, labels = recipe.load().select("test")
+    expected = model.predict(samples, batch_size=256, verbose=0)
+    scores, difference = {}, 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        for write, suffix in ((export.to_tflite, "tflite"), (export.to_onnx, "onnx")):
+            for scheme in ("float32", "dynamic_int8"):
+                session = Session(write(model, Path(folder, f"{scheme}.{suffix}"), scheme=scheme))
+                (answers,) = run_examples(session, named(session, samples)).values()
+                scores[f"{scheme}.{suffix}"] = recipe.metric(answers, labels)
+                if scheme == "float32":
+                    difference = max(difference, float(np.abs(answers - expected).max()))
+    return scores, difference
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="fsdd", help="folder of the recordings, or fsdd to fetch them")
@@ -48,7 +70,7 @@ def main():
     settings |= {"batch_size": 64, "learning_rate": 0.003}  # more clips than the demo set: fewer, larger steps
 
     speakers = sorted(set(KeywordSpotting(**settings).load().speakers))
-    accuracy, seconds = {}, {}
+    accuracy, seconds, files, differences = {}, {}, {}, {}
     for position, speaker in enumerate(speakers):
         recipe, reported = KeywordSpotting(**settings, test_speaker=speaker), speaker
         if options.validate:
@@ -59,6 +81,9 @@ def main():
         seconds[reported] = round(time.perf_counter() - started, 1)
         accuracy[reported] = scores["accuracy"]
         print(f"{reported:10} {accuracy[reported]:.4f}  {seconds[reported]:.0f} s", flush=True)
+        if not options.validate:
+            files[reported], differences[reported] = score_files(recipe, model)
+            print(f"{'':10} {files[reported]}, float32 within {differences[reported]:.1e}", flush=True)
     mean = float(np.mean(list(accuracy.values())))
     print(f"mean {mean:.4f}, {model.count_params():,} parameters")
     if not options.validate:
@@ -72,6 +97,12 @@ def main():
                 "settings": {name: value for name, value in settings.items() if name != "data"},
                 "parameters": model.count_params(),
                 "accuracy": {"mean": round(mean, 4)} | {name: round(value, 4) for name, value in accuracy.items()},
+                "files": {
+                    name: round(float(np.mean([scores[name] for scores in files.values()])), 4)
+                    for name in next(iter(files.values()))
+                },
+                "files_by_speaker": files,
+                "float32_largest_difference": max(differences.values()),
                 "training_seconds": seconds,
             },
         )
