@@ -27,7 +27,7 @@ def record(name, payload):
     script = Path(sys.argv[0]).resolve()
     about = {
         "command": shlex.join(["python", f"benchmarks/{script.name}", *_without_folders(sys.argv[1:])]),
-        "commit": _commit(),
+        "commit": _STARTED_FROM,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": {"cpu": _processor(), "cores": len(os.sched_getaffinity(0)), "system": platform.system()},
         "versions": {"python": platform.python_version()} | _versions(),
@@ -50,6 +50,9 @@ def _commit():
         ["git", "rev-parse", "--short", "HEAD"], cwd=RESULTS.parents[1], capture_output=True, text=True, check=False
     )
     return done.stdout.strip()
+
+
+_STARTED_FROM = _commit()  # read now: by the end of a long run there may be another
 
 
 def _processor():

@@ -42,8 +42,8 @@ def stepper(layer, batch, steps, features, jit_compile):
     import tensorflow as tf
 
     data = iter(tf.data.Dataset.from_tensors((x[0], y[0])).repeat().batch(batch))  # leaves the batch size open
-    train = model.make_train_function()
-    return lambda: [value.numpy() for value in keras.tree.flatten(train(data))]
+    model.make_train_function()
+    return lambda: [value.numpy() for value in keras.tree.flatten(model.train_function(data))]
 
 
 def main():

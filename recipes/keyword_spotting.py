@@ -10,15 +10,10 @@ know of no published figure for this split.
 from dataclasses import dataclass
 from functools import cached_property
 
-import keras
 import numpy as np
 
 from zoo.data.keywords import load_keywords
 from zoo.errors import DataError
-from zoo.layers import PeepholeLSTM
-from zoo.layers.audio_augment import AudioAugment, SpectrogramMask
-from zoo.layers.log_mel import LogMel
-from zoo.layers.running_level import RunningLevel
 from zoo.recipes import keyword_spotting_device
 from zoo.recipes.base import Recipe, setting
 
@@ -82,6 +77,10 @@ class KeywordSpotting(Recipe):
 
     def model(self):
         """Return a fresh, built `keras.Model` from samples to probabilities, not compiled."""
+        import keras
+
+        from zoo.layers import AudioAugment, LogMel, PeepholeLSTM, RunningLevel, SpectrogramMask
+
         samples = keras.Input((round(self.sample_rate * self.seconds),), name="samples")
         x = AudioAugment(seed=self.seed, name="augment")(samples)
         x = LogMel(self.sample_rate, mels=32, frame_ms=25.0, hop_ms=20.0, floor=1e-10, name="log_mel")(x)
@@ -111,6 +110,8 @@ class KeywordSpotting(Recipe):
         Returns:
             (model, scores): a compiled `keras.Model`; the test scores of `evaluate`, and `history` by epoch.
         """
+        import keras
+
         keras.utils.set_random_seed(self.seed)
         samples, labels = self._training_clips()
         steps = self.epochs * -(-len(labels) // self.batch_size)
@@ -122,7 +123,7 @@ class KeywordSpotting(Recipe):
             keras.optimizers.Adam(schedule, global_clipnorm=1.0),
             keras.losses.CategoricalCrossentropy(label_smoothing=0.1),
             metrics=["accuracy"],
-            jit_compile=keras.backend.backend() == "jax",  # XLA on a CPU under TensorFlow takes minutes to compile
+            jit_compile=keras.backend.backend() == "jax",  # under TensorFlow XLA costs more than it saves here
         )
         best = keras.callbacks.EarlyStopping("val_loss", patience=self.epochs, restore_best_weights=True)
         validation, words = self.load().select("validation")
@@ -181,6 +182,8 @@ class KeywordSpotting(Recipe):
 
 def _convolve(features):
     """Two convolutions over time and frequency, which halve time once: `(batch, frames / 2, channels)`."""
+    import keras
+
     x = keras.layers.Reshape((*features.shape[1:], 1), name="plane")(features)
     for index, (filters, size, strides) in enumerate([(24, 5, (1, 2)), (48, 3, (2, 2))], 1):
         x = keras.layers.Conv2D(filters, size, strides, padding="same", use_bias=False, name=f"convolution_{index}")(x)
