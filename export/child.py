@@ -56,7 +56,7 @@ def _start():
     environment = dict(os.environ, KERAS_BACKEND="tensorflow", CUDA_VISIBLE_DEVICES="-1", TF_CPP_MIN_LOG_LEVEL="2")
     with open(_log_path(), "w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "zoo.export.child"],
+            [sys.executable, "-P", "-m", "zoo.export.child"],  # -P: no module of the working folder
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
