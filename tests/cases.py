@@ -40,6 +40,13 @@ LAYERS = [
     LayerCase(layers.PeepholeLSTM, {"units": 5}),
     LayerCase(layers.Recurrent, cell=lambda dtype: layers.LSTMCell(5, dtype=dtype)),
     LayerCase(layers.Recurrent, cell=lambda dtype: layers.GRUCell(5, dtype=dtype)),
+    LayerCase(
+        layers.Recurrent,
+        cell=lambda dtype: layers.Zoneout(layers.PeepholeLSTMCell(5, dtype=dtype), {"cell": 0.3}, seed=3),
+        chance=True,
+    ),
+    LayerCase(layers.ZoneoutGRU, {"units": 5, "rate": 0.3, "seed": 3}, chance=True),
+    LayerCase(layers.ZoneoutLSTM, {"units": 5, "cell_rate": 0.2, "hidden_rate": 0.4, "seed": 3}, chance=True),
 ]
 
 RECIPES = ["keyword_spotting"]

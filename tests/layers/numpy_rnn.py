@@ -36,3 +36,20 @@ def indrnn(x, weights, state, activation, mask=None):
         h = new if mask is None else np.where(mask[:, t, None], new, h)
         outputs.append(h)
     return np.stack(outputs, axis=1), h
+
+
+def zoneout_lstm(x, weights, states, keep):
+    """Krueger et al.'s zoneout LSTM. x (batch, time, features); weights W U b; states h c; all outputs, h, c.
+
+    keep (2, time, batch, units): of h and of c, what part stays; 0 or 1 in training, the rate at inference.
+    """
+    kernel, recurrent_kernel, bias = weights
+    h, c = states
+    outputs = []
+    for t in range(x.shape[1]):
+        zi, zf, zc, zo = np.split(x[:, t] @ kernel + h @ recurrent_kernel + bias, 4, axis=-1)
+        new_c = sigmoid(zf) * c + sigmoid(zi) * np.tanh(zc)
+        new_h = sigmoid(zo) * np.tanh(new_c)
+        h, c = keep[0, t] * h + (1 - keep[0, t]) * new_h, keep[1, t] * c + (1 - keep[1, t]) * new_c
+        outputs.append(h)
+    return np.stack(outputs, axis=1), h, c

@@ -11,12 +11,10 @@ from zoo.layers.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
 from zoo.layers.recurrent import Recurrent
 from zoo.layers.ridge_readout import RidgeReadout
 from zoo.layers.running_level import RunningLevel
+from zoo.layers.zoneout import Zoneout, ZoneoutGRU, ZoneoutLSTM
 
 __all__ = [
     "AudioAugment",
-    "LogMel",
-    "RunningLevel",
-    "SpectrogramMask",
     "Cell",
     "EchoState",
     "EchoStateCell",
@@ -24,10 +22,16 @@ __all__ = [
     "IndRNN",
     "IndRNNCell",
     "LSTMCell",
+    "LogMel",
     "PeepholeLSTM",
     "PeepholeLSTMCell",
     "Recurrent",
     "RecurrentBound",
     "RidgeReadout",
+    "RunningLevel",
+    "SpectrogramMask",
+    "Zoneout",
+    "ZoneoutGRU",
+    "ZoneoutLSTM",
     "indrnn_stack",
 ]

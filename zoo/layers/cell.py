@@ -55,6 +55,12 @@ class Cell(keras.layers.Layer):
         raise NotImplementedError(f"{type(self).__name__}.advance")
 
     @property
+    def project_weights(self):
+        """The variables that `project` reads; unless overridden, those that neither `recur` nor `advance` reads."""
+        others = {id(weight) for weight in [*self.recur_weights, *self.advance_weights]}
+        return [weight for weight in self.weights if id(weight) not in others]
+
+    @property
     def recur_weights(self):
         """The variables that `recur` reads."""
         return []

@@ -60,6 +60,10 @@ class GRUCell(Cell):
         self.bias = self.add_weight(shape=(2, 3 * units), initializer="zeros", name="bias")
 
     @property
+    def project_weights(self):
+        return [self.kernel, self.bias]
+
+    @property
     def recur_weights(self):
         return [self.recurrent_kernel, self.bias]
 
