@@ -24,6 +24,10 @@ class LayerCase:
 
 
 LAYERS = [
+    LayerCase(layers.SLSTM, {"units": 6, "heads": 3}),
+    LayerCase(layers.MinLSTM, {"units": 5}),
+    LayerCase(layers.MinGRU, {"units": 5}),
+    LayerCase(layers.LayerNormLSTM, {"units": 8}),
     LayerCase(
         layers.EchoState,
         {

@@ -5,15 +5,21 @@ from zoo.layers.cell import Cell
 from zoo.layers.echo_state import EchoState, EchoStateCell
 from zoo.layers.gru_cell import GRUCell
 from zoo.layers.indrnn import IndRNN, IndRNNCell, RecurrentBound, indrnn_stack
+from zoo.layers.layer_norm_lstm import LayerNormLSTM, LayerNormLSTMCell
+from zoo.layers.linear_recurrence import LinearCell, LinearRecurrence
 from zoo.layers.log_mel import LogMel
 from zoo.layers.lstm_cell import LSTMCell
+from zoo.layers.min_gru import MinGRU, MinGRUCell
+from zoo.layers.min_lstm import MinLSTM, MinLSTMCell
 from zoo.layers.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
 from zoo.layers.recurrent import Recurrent
 from zoo.layers.ridge_readout import RidgeReadout
 from zoo.layers.running_level import RunningLevel
+from zoo.layers.slstm import SLSTM, SLSTMCell
 from zoo.layers.zoneout import Zoneout, ZoneoutGRU, ZoneoutLSTM
 
 __all__ = [
+    "SLSTM",
     "AudioAugment",
     "Cell",
     "EchoState",
@@ -22,13 +28,22 @@ __all__ = [
     "IndRNN",
     "IndRNNCell",
     "LSTMCell",
+    "LayerNormLSTM",
+    "LayerNormLSTMCell",
+    "LinearCell",
+    "LinearRecurrence",
     "LogMel",
+    "MinGRU",
+    "MinGRUCell",
+    "MinLSTM",
+    "MinLSTMCell",
     "PeepholeLSTM",
     "PeepholeLSTMCell",
     "Recurrent",
     "RecurrentBound",
     "RidgeReadout",
     "RunningLevel",
+    "SLSTMCell",
     "SpectrogramMask",
     "Zoneout",
     "ZoneoutGRU",
