@@ -24,6 +24,7 @@ class LayerCase:
 
 
 LAYERS = [
+    LayerCase(layers.FastGRNN, {"units": 5, "input_rank": 3, "recurrent_rank": 2, "density": 0.8}),
     LayerCase(layers.SLSTM, {"units": 6, "heads": 3}),
     LayerCase(layers.MinLSTM, {"units": 5}),
     LayerCase(layers.MinGRU, {"units": 5}),

@@ -3,6 +3,7 @@
 from zoo.layers.audio_augment import AudioAugment, SpectrogramMask
 from zoo.layers.cell import Cell
 from zoo.layers.echo_state import EchoState, EchoStateCell
+from zoo.layers.fast_grnn import FastGRNN, FastGRNNCell, KeepLargest
 from zoo.layers.gru_cell import GRUCell
 from zoo.layers.indrnn import IndRNN, IndRNNCell, RecurrentBound, indrnn_stack
 from zoo.layers.layer_norm_lstm import LayerNormLSTM, LayerNormLSTMCell
@@ -24,9 +25,12 @@ __all__ = [
     "Cell",
     "EchoState",
     "EchoStateCell",
+    "FastGRNN",
+    "FastGRNNCell",
     "GRUCell",
     "IndRNN",
     "IndRNNCell",
+    "KeepLargest",
     "LSTMCell",
     "LayerNormLSTM",
     "LayerNormLSTMCell",
