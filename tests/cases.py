@@ -14,6 +14,7 @@ class LayerCase:
     arguments: dict = field(default_factory=dict)
     cell: Callable | None = None  # dtype -> the cell of a `Recurrent`, where no layer makes its own
     chance: bool = False  # training draws noise, and is compared where the same seed draws the same
+    output_is_state: bool = True  # the output is the first state
 
     def make(self, **more):
         given = {} if self.cell is None else {"cell": self.cell(more.get("dtype"))}
@@ -49,6 +50,28 @@ LAYERS = [
         layers.Recurrent,
         cell=lambda dtype: layers.Zoneout(layers.PeepholeLSTMCell(5, dtype=dtype), {"cell": 0.3}, seed=3),
         chance=True,
+    ),
+    LayerCase(
+        layers.Recurrent,
+        cell=lambda dtype: layers.VariationalDropout(layers.GRUCell(5, dtype=dtype), 0.2, 0.3, seed=3),
+        chance=True,
+    ),
+    LayerCase(
+        layers.Recurrent,
+        cell=lambda dtype: layers.ResidualCell(layers.PeepholeLSTMCell(4, dtype=dtype)),
+        output_is_state=False,
+    ),
+    LayerCase(
+        layers.Recurrent,
+        cell=lambda dtype: layers.StackedCells(
+            [
+                layers.Zoneout(layers.LSTMCell(3, dtype=dtype), {"hidden": 0.2}, seed=3),
+                layers.VariationalDropout(layers.GRUCell(5, dtype=dtype), 0.2, 0.3, seed=4),
+                layers.ResidualCell(layers.IndRNNCell(5, activation="tanh", dtype=dtype)),
+            ]
+        ),
+        chance=True,
+        output_is_state=False,
     ),
     LayerCase(layers.ZoneoutGRU, {"units": 5, "rate": 0.3, "seed": 3}, chance=True),
     LayerCase(layers.ZoneoutLSTM, {"units": 5, "cell_rate": 0.2, "hidden_rate": 0.4, "seed": 3}, chance=True),

@@ -39,8 +39,9 @@ def automatic(case, layer, training, **options):
 
     In `keras.layers.RNN` each step draws its own noise, so that a layer with chance is held in training against itself
     unrolled, freshly made: it draws what the same seed gave to `layer`, and the backend differentiates its steps.
+    So is one whose output is not its first state, on JAX: there Keras' loop repeats that state at a masked step.
     """
-    if case.chance and training:
+    if (case.chance and training) or (not case.output_is_state and keras.backend.backend() == "jax"):
         return twin(case, layer, **{**options, "unroll": True})
     return keras.layers.RNN(layer.cell, **options)
 

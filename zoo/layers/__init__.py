@@ -14,9 +14,12 @@ from zoo.layers.min_gru import MinGRU, MinGRUCell
 from zoo.layers.min_lstm import MinLSTM, MinLSTMCell
 from zoo.layers.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
 from zoo.layers.recurrent import Recurrent
+from zoo.layers.residual_cell import ResidualCell
 from zoo.layers.ridge_readout import RidgeReadout
 from zoo.layers.running_level import RunningLevel
 from zoo.layers.slstm import SLSTM, SLSTMCell
+from zoo.layers.stacked_cells import StackedCells
+from zoo.layers.variational_dropout import VariationalDropout
 from zoo.layers.zoneout import Zoneout, ZoneoutGRU, ZoneoutLSTM
 
 __all__ = [
@@ -45,10 +48,13 @@ __all__ = [
     "PeepholeLSTMCell",
     "Recurrent",
     "RecurrentBound",
+    "ResidualCell",
     "RidgeReadout",
     "RunningLevel",
     "SLSTMCell",
     "SpectrogramMask",
+    "StackedCells",
+    "VariationalDropout",
     "Zoneout",
     "ZoneoutGRU",
     "ZoneoutLSTM",
