@@ -4,8 +4,9 @@ import keras
 from keras import ops
 
 from zoo.errors import SettingError
-from zoo.layers.bptt import run_steps
-from zoo.layers.cell import Cell, check_states, project
+from zoo.layers.bptt import run_steps, split_noise
+from zoo.layers.cell import Cell, as_tensors, check_states, check_units, project
+from zoo.layers.checkpoint import run_segments
 
 _OF_ANY_LAYER = ("name", "trainable", "dtype")
 
@@ -25,6 +26,9 @@ class Recurrent(keras.layers.RNN):
 
     Args:
         cell: `Cell`, one step.
+        checkpoint_every: int k, in training keep the states every k steps only and compute the others again in the
+            backward pass: of T steps memory for T / k + k in place of T, beside the inputs, outputs and noise, for one
+            more forward pass. None keeps all.
         return_sequences: bool, the output of every step instead of the last.
         return_state: bool, also the final states.
         go_backwards: bool, take the steps from last to first; outputs come in that order.
@@ -42,18 +46,23 @@ class Recurrent(keras.layers.RNN):
         `return_state`.
 
     Raises:
-        SettingError: `cell` is no `Cell`; `initial_state` has the wrong number of states, or shape.
+        SettingError: `cell` is no `Cell`; `initial_state` has the wrong number of states, or shape;
+            `checkpoint_every` is not a positive whole number.
 
     Reference:
         P. Werbos, "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10), 1990.
     """
 
-    def __init__(self, cell, **kwargs):
+    def __init__(self, cell, checkpoint_every=None, **kwargs):
         if not isinstance(cell, Cell):
             raise SettingError(
                 f"cell is a {type(cell).__name__}; expected a zoo Cell (keras.layers.RNN takes any other)"
             )
         super().__init__(cell, **kwargs)
+        self.checkpoint_every = None if checkpoint_every is None else check_units(checkpoint_every, "checkpoint_every")
+
+    def get_config(self):
+        return {**super().get_config(), "checkpoint_every": self.checkpoint_every}
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         if initial_state is not None:
@@ -69,9 +78,32 @@ class Recurrent(keras.layers.RNN):
         steps, batch_size = ops.shape(inputs)[0], ops.shape(inputs)[1]
         noise = self.cell.draw_noise(steps, batch_size) if training else None
         carry = [*initial_state, ops.zeros((batch_size, *_output_shape(self.cell)), dtype=initial_state[0].dtype)]
-        carry, outputs = self._run(inputs, mask, noise, carry, training)
+        if training and self.checkpoint_every is not None:
+            carry, outputs = self._run_in_segments(inputs, mask, noise, carry)
+        else:
+            carry, outputs = self._run(inputs, mask, noise, carry, training)
         outputs = ops.expand_dims(carry[-1], 1) if outputs is None else ops.swapaxes(outputs, 0, 1)
         return carry[-1], outputs, carry[:-1]
+
+    def _run_in_segments(self, inputs, mask, noise, carry):
+        noise, fixed_noise, join_noise = split_noise(noise)
+        variables = self.cell.weights
+
+        def run(inputs, mask, noise, carry, weights, training):
+            # the cell reads its own variables, which stand for `weights` meanwhile: gradients need them as arguments
+            with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
+                return self._run(inputs, mask, join_noise(noise, fixed_noise), carry, training)
+
+        return run_segments(
+            run,
+            inputs,
+            mask,
+            noise,
+            carry,
+            as_tensors(variables),
+            every=self.checkpoint_every,
+            return_sequences=self.return_sequences,
+        )
 
     def _run(self, inputs, mask, noise, carry, training):
         """Run the cell over time-major inputs from `carry`, the states and the output before."""
