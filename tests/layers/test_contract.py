@@ -251,3 +251,14 @@ def test_chance_acts_in_training_only_and_a_seed_repeats_it(case):
     np.testing.assert_allclose(arrays(repeated(x))[0], calm, **CLOSE)
     np.testing.assert_allclose(arrays(repeated(x, training=True))[0], first, **CLOSE)  # not moved on by the inference
     assert case.chance == (np.abs(first - calm).max() > 0.01) == (np.abs(first - second).max() > 0.01)
+
+
+@each_layer
+@pytest.mark.slow  # test_checkpoint.py tests the loop; here that no cell needs more than it keeps
+def test_checkpoints_change_no_gradient(case):
+    x, options = sequences(), {"return_sequences": True}
+    layer = randomised(case.make(**options, checkpoint_every=3))
+    cotangent = np.random.normal(size=layer.compute_output_shape(x.shape)).astype("float32")
+    ours, plain = [gradients(one, x, cotangent, mask=MASK) for one in (layer, twin(case, layer, **options))]
+    for one, other in zip(ours, plain, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)  # float32 sums in another order
