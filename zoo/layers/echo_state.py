@@ -25,13 +25,11 @@ class EchoStateCell(Cell):
 
         h[t] = (1 - leak) h[t-1] + leak tanh(x[t] W_in + h[t-1] W + b)
 
-    The weights, none of them trainable: `kernel` W_in (features, units), uniform within +-`input_scaling`;
-    `recurrent_kernel` W (units, units), in whose columns the same number of entries is normal and all others are zero,
-    scaled to the spectral radius; `bias` b (units,), uniform within +-`bias_scaling`. Since every unit hears at least
-    one other, W has a cycle and with it a spectral radius to scale.
-
-    W is kept as a matrix with its zeros: at the sizes of a reservoir the matrix unit of a processor is faster than a
-    sparse product, and every format for devices has a place for it.
+    Every unit hears as many others, so W is kept as what each hears: `recurrent_kernel` (heard, units), normal,
+    scaled to the spectral radius. Whom it hears is decided by the seed alone. A step costs, and a file holds, the
+    connections without the zeros between them; `matrix` gives W whole. Since every unit hears at least one, W has a
+    cycle and with it a spectral radius to scale. The other weights: `kernel` W_in (features, units), uniform within
+    +-`input_scaling`; `bias` b (units,), uniform within +-`bias_scaling`. None is trainable.
 
     Args:
         units: int, size of the reservoir.
@@ -83,19 +81,33 @@ class EchoStateCell(Cell):
         self.leak = _check("leak", leak, "above 0 and at most 1", lambda v: 0 < v <= 1)
         self.input_scaling = _check("input_scaling", input_scaling, "above 0", lambda v: v > 0)
         self.bias_scaling = _check("bias_scaling", bias_scaling, "of at least 0", lambda v: v >= 0)
-        if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or seed < 0):
-            raise SettingError(f"seed is {seed!r}; expected a whole number of at least 0, or None to draw one")
+        if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32):
+            raise SettingError(f"seed is {seed!r}; expected a whole number from 0 to 2**32 - 1, or None to draw one")
         self.seed = random.randrange(2**31) if seed is None else seed  # follows keras.utils.set_random_seed
         self.state_size = self.output_size = units
 
     def build(self, input_shape):
-        inputs, reservoir, biases = [np.random.default_rng([self.seed, part]) for part in range(3)]
-        kernel = inputs.uniform(-self.input_scaling, self.input_scaling, (input_shape[-1], self.units))
-        matrix = reservoir_matrix(self.units, self.spectral_radius, self.connectivity, reservoir)
-        bias = biases.uniform(-self.bias_scaling, self.bias_scaling, self.units)
+        # RandomState, as its numbers are the same in every version of NumPy: a saved model must find its sources again
+        random = np.random.RandomState(self.seed)
+        heard = max(1, round(self.connectivity * self.units))
+        sources = [random.permutation(self.units)[:heard] for _ in range(self.units)]
+        self.sources = np.stack(sources, axis=1).astype("int32")
+        reservoir = random.normal(size=self.sources.shape)
+        kernel = random.uniform(-self.input_scaling, self.input_scaling, (input_shape[-1], self.units))
+        bias = random.uniform(-self.bias_scaling, self.bias_scaling, self.units)
+        radius = _spectral_radius(self._sparse(reservoir))
         self.kernel = self._fixed("kernel", kernel)
-        self.recurrent_kernel = self._fixed("recurrent_kernel", matrix.toarray())
+        self.recurrent_kernel = self._fixed("recurrent_kernel", reservoir * (self.spectral_radius / radius))
         self.bias = self._fixed("bias", bias)
+
+    def matrix(self):
+        """Return W, a SciPy sparse array (units, units)."""
+        return self._sparse(ops.convert_to_numpy(self.recurrent_kernel))
+
+    def _sparse(self, values):
+        heard, units = values.shape
+        ends = heard * np.arange(units + 1)
+        return scipy.sparse.csc_array((values.T.ravel(), self.sources.T.ravel(), ends), shape=(units, units))
 
     def _fixed(self, name, value):
         def initial(shape, dtype=None):
@@ -111,7 +123,8 @@ class EchoStateCell(Cell):
         return ops.matmul(inputs, self.kernel) + self.bias
 
     def recur(self, states, weights):
-        return ops.matmul(states[0], weights[0])
+        heard = ops.take(states[0], self.sources, axis=-1)  # (batch, heard, units)
+        return ops.einsum("bhu,hu->bu", heard, weights[0])  # compiles to a faster loop than a product and a sum
 
     def advance(self, projected, recurrent, states, weights, noise=None):
         hidden = (1 - self.leak) * states[0] + self.leak * ops.tanh(projected + recurrent)
@@ -171,15 +184,6 @@ class EchoState(SequenceLayer):
             units, spectral_radius, connectivity, leak, input_scaling, bias_scaling, seed, dtype=kwargs.get("dtype")
         )
         super().__init__(cell, **kwargs)
-
-
-def reservoir_matrix(units, spectral_radius, connectivity, random):
-    """Draw a sparse (units, units) float64 matrix of that spectral radius; every column has as many entries."""
-    heard = max(1, round(connectivity * units))
-    rows = np.concatenate([random.choice(units, heard, replace=False) for _ in range(units)])
-    shape = (units, units)
-    matrix = scipy.sparse.csc_array((random.normal(size=rows.size), rows, heard * np.arange(units + 1)), shape=shape)
-    return matrix * (spectral_radius / _spectral_radius(matrix))
 
 
 def _spectral_radius(matrix):
