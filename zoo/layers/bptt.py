@@ -114,7 +114,7 @@ def _python_loop(step, inputs, fixed, carry, recur_weights, advance_weights, ret
     return carry, ops.stack(outputs) if return_sequences else None
 
 
-def _sum(ones, others):
+def add_lists(ones, others):
     return [one + other for one, other in zip(ones, others, strict=True)]
 
 
@@ -131,16 +131,16 @@ def _tensorflow_plain(step, inputs, fixed, carry, recur_weights, advance_weights
     import tensorflow as tf
 
     steps = tf.shape(inputs["projected"])[0]
-    outputs = _arrays(carry[-1:] if return_sequences else [], steps)
+    outputs = time_arrays(carry[-1:] if return_sequences else [], steps)
 
     def body(t, carry, outputs):
         now = _at(inputs, fixed, t)
         recurrent = step.recur(step.recall(carry[:-1], now), recur_weights)
         carry = step.advance(now, recurrent, carry, advance_weights)
-        return t + 1, carry, _write(outputs, t, carry[-1:])
+        return t + 1, carry, write_arrays(outputs, t, carry[-1:])
 
-    _, carry, outputs = _while(body, steps, inputs["projected"], (tf.constant(0), carry, outputs))
-    return carry, _stack(outputs, inputs["projected"])[0] if return_sequences else None
+    _, carry, outputs = while_steps(body, steps, inputs["projected"], (tf.constant(0), carry, outputs))
+    return carry, stack_arrays(outputs, inputs["projected"])[0] if return_sequences else None
 
 
 def _tensorflow_trained(step, inputs, fixed, carry, recur_weights, advance_weights, return_sequences):
@@ -151,7 +151,7 @@ def _tensorflow_trained(step, inputs, fixed, carry, recur_weights, advance_weigh
 
     @tf.custom_gradient
     def loop(projected, *tensors):
-        carry, recur_weights, advance_weights = _split(tensors, widths)
+        carry, recur_weights, advance_weights = split_tensors(tensors, widths)
         initial, steps = carry[:-1], tf.shape(projected)[0]
 
         def at(t):
@@ -160,19 +160,19 @@ def _tensorflow_trained(step, inputs, fixed, carry, recur_weights, advance_weigh
         def forward(t, carry, before, recurrents, outputs):
             now = at(t)
             recurrent = step.recur(step.recall(carry[:-1], now), recur_weights)
-            before, recurrents = _write(before, t, carry[:-1]), _write(recurrents, t, recurrent)
+            before, recurrents = write_arrays(before, t, carry[:-1]), write_arrays(recurrents, t, recurrent)
             carry = step.advance(now, recurrent, carry, advance_weights)
-            return t + 1, carry, before, recurrents, _write(outputs, t, carry[-1:])
+            return t + 1, carry, before, recurrents, write_arrays(outputs, t, carry[-1:])
 
         start = (
             tf.constant(0),
             carry,
-            _arrays(initial, steps),
-            _arrays(step.recur(initial, recur_weights), steps),
-            _arrays(carry[-1:] if return_sequences else [], steps),
+            time_arrays(initial, steps),
+            time_arrays(step.recur(initial, recur_weights), steps),
+            time_arrays(carry[-1:] if return_sequences else [], steps),
         )
-        _, final, *kept = _while(forward, steps, projected, start)
-        before, recurrents, outputs = [_stack(arrays, projected) for arrays in kept]
+        _, final, *kept = while_steps(forward, steps, projected, start)
+        before, recurrents, outputs = [stack_arrays(arrays, projected) for arrays in kept]
 
         def gradient(*d_results):
             d_carry, d_outputs = list(d_results[: len(carry)]), d_results[len(carry) :]
@@ -189,26 +189,29 @@ def _tensorflow_trained(step, inputs, fixed, carry, recur_weights, advance_weigh
                     [*states, previous],
                     advance_weights,
                 ]
-                d_now, d_recurrent, d_carry, d_step_weights = _tf_vjp(
+                d_now, d_recurrent, d_carry, d_step_weights = tf_vjp(
                     lambda p, r, c, w: step.advance({**now, "projected": p}, r, c, w), sources, d_carry
                 )
-                d_states = _tf_vjp(lambda *s: step.recur(step.recall(list(s), now), recur_weights), states, d_recurrent)
-                d_carry = [*_sum(d_carry[:-1], d_states), d_carry[-1]]
-                d_projected, d_recurrents = _write(d_projected, t, [d_now]), _write(d_recurrents, t, d_recurrent)
-                return k + 1, d_carry, d_projected, d_recurrents, _sum(d_weights, d_step_weights)
+                d_states = tf_vjp(lambda *s: step.recur(step.recall(list(s), now), recur_weights), states, d_recurrent)
+                d_carry = [*add_lists(d_carry[:-1], d_states), d_carry[-1]]
+                d_projected, d_recurrents = (
+                    write_arrays(d_projected, t, [d_now]),
+                    write_arrays(d_recurrents, t, d_recurrent),
+                )
+                return k + 1, d_carry, d_projected, d_recurrents, add_lists(d_weights, d_step_weights)
 
             start = (
                 tf.constant(0),
                 d_carry,
-                _arrays([projected[0]], steps),
-                _arrays([r[0] for r in recurrents], steps),
+                time_arrays([projected[0]], steps),
+                time_arrays([r[0] for r in recurrents], steps),
                 [tf.zeros_like(w) for w in advance_weights],
             )
-            _, d_carry, d_projected, d_recurrents, d_weights = _while(backward, steps, projected, start)
-            d_recurrents = _stack(d_recurrents, projected)
+            _, d_carry, d_projected, d_recurrents, d_weights = while_steps(backward, steps, projected, start)
+            d_recurrents = stack_arrays(d_recurrents, projected)
             recalled = step.recall(before, {**others, "fixed": fixed})
-            d_recur_weights = _recur_gradients(step.recur, recalled, recur_weights, d_recurrents, _tf_vjp)
-            return (*_stack(d_projected, projected), *d_carry, *d_recur_weights, *d_weights)
+            d_recur_weights = _recur_gradients(step.recur, recalled, recur_weights, d_recurrents, tf_vjp)
+            return (*stack_arrays(d_projected, projected), *d_carry, *d_recur_weights, *d_weights)
 
         return (*final, *outputs), gradient
 
@@ -222,13 +225,13 @@ def _at(inputs, fixed, t):
     return {**tf.nest.map_structure(lambda value: tf.gather(value, t), inputs), "fixed": fixed}
 
 
-def _arrays(likes, steps):
+def time_arrays(likes, steps):
     import tensorflow as tf
 
     return [tf.TensorArray(like.dtype, size=steps, element_shape=like.shape) for like in likes]
 
 
-def _stack(arrays, timed):
+def stack_arrays(arrays, timed):
     """Stack arrays of one element for each time step of `timed`, whose number of steps may be known."""
     stacked = [array.stack() for array in arrays]
     for tensor in stacked:
@@ -236,11 +239,11 @@ def _stack(arrays, timed):
     return stacked
 
 
-def _write(arrays, t, values):
+def write_arrays(arrays, t, values):
     return [array.write(t, value) for array, value in zip(arrays, values, strict=False)]  # no arrays, nothing kept
 
 
-def _while(body, steps, timed, start):
+def while_steps(body, steps, timed, start):
     import tensorflow as tf
 
     return tf.while_loop(
@@ -251,7 +254,7 @@ def _while(body, steps, timed, start):
     )
 
 
-def _tf_vjp(function, sources, d_results):
+def tf_vjp(function, sources, d_results):
     """Return the gradient of <function(*sources), d_results>, structured as `sources`, zeros where unconnected."""
     import tensorflow as tf
 
@@ -261,7 +264,7 @@ def _tf_vjp(function, sources, d_results):
     return tape.gradient(results, sources, d_results, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
-def _split(tensors, widths):
+def split_tensors(tensors, widths):
     parts, start = [], 0
     for width in widths:
         parts.append(list(tensors[start : start + width]))
@@ -324,8 +327,8 @@ def _jax_trained(step, inputs, fixed, carry, recur_weights, advance_weights, ret
             d_projected, d_recurrent, d_carry, d_step_weights = vjp(d_carry)
             _, vjp = jax.vjp(lambda s: step.recur(step.recall(s, now), recur_weights), states)
             (d_states,) = vjp(d_recurrent)
-            d_carry = [*_sum(d_carry[:-1], d_states), d_carry[-1]]
-            return (d_carry, _sum(d_weights, d_step_weights)), (d_projected, d_recurrent)
+            d_carry = [*add_lists(d_carry[:-1], d_states), d_carry[-1]]
+            return (d_carry, add_lists(d_weights, d_step_weights)), (d_projected, d_recurrent)
 
         start = (d_final, [ops.zeros_like(w) for w in advance_weights])
         timed = (projected, before, recurrents, d_outputs, others)

@@ -51,27 +51,27 @@ def _pad(x, padding):
 def _tensorflow(run, inputs, others, carry, weights, return_sequences):
     import tensorflow as tf
 
-    from zoo.layers.bptt import _arrays, _split, _stack, _sum, _tf_vjp, _while, _write
+    from zoo.layers.bptt import add_lists, split_tensors, stack_arrays, tf_vjp, time_arrays, while_steps, write_arrays
 
     widths = len(carry), len(weights)
 
     @tf.custom_gradient
     def loop(inputs, *tensors):
-        carry, weights = _split(tensors, widths)
+        carry, weights = split_tensors(tensors, widths)
         count = tf.shape(inputs)[0]
 
         def at(s):
             return tf.gather(inputs, s), [tf.gather(other, s) for other in others]
 
         def forward(s, carry, before, outputs):
-            before = _write(before, s, carry)
+            before = write_arrays(before, s, carry)
             carry, segment = run(*at(s), carry, weights, training=False)
-            return s + 1, carry, before, _write(outputs, s, _some(segment))
+            return s + 1, carry, before, write_arrays(outputs, s, _some(segment))
 
         shown = [tf.TensorSpec((inputs.shape[1], *carry[-1].shape), carry[-1].dtype)] if return_sequences else []
-        start = tf.constant(0), carry, _arrays(carry, count), _arrays(shown, count)
-        _, final, *kept = _while(forward, count, inputs, start)
-        before, outputs = [_stack(arrays, inputs) for arrays in kept]
+        start = tf.constant(0), carry, time_arrays(carry, count), time_arrays(shown, count)
+        _, final, *kept = while_steps(forward, count, inputs, start)
+        before, outputs = [stack_arrays(arrays, inputs) for arrays in kept]
 
         def gradient(*d_results):
             d_carry, d_outputs = list(d_results[: len(carry)]), list(d_results[len(carry) :])
@@ -86,12 +86,12 @@ def _tensorflow(run, inputs, others, carry, weights, return_sequences):
 
                 sources = [now, [tf.gather(x, s) for x in before], weights]
                 d_segment = [*d_carry, *(tf.gather(d, s) for d in d_outputs)]
-                d_now, d_carry, d_segment_weights = _tf_vjp(again, sources, d_segment)
-                return k + 1, d_carry, _write(d_inputs, s, [d_now]), _sum(d_weights, d_segment_weights)
+                d_now, d_carry, d_segment_weights = tf_vjp(again, sources, d_segment)
+                return k + 1, d_carry, write_arrays(d_inputs, s, [d_now]), add_lists(d_weights, d_segment_weights)
 
-            start = tf.constant(0), d_carry, _arrays([inputs[0]], count), [tf.zeros_like(w) for w in weights]
-            _, d_carry, d_inputs, d_weights = _while(backward, count, inputs, start)
-            return (*_stack(d_inputs, inputs), *d_carry, *d_weights)
+            start = tf.constant(0), d_carry, time_arrays([inputs[0]], count), [tf.zeros_like(w) for w in weights]
+            _, d_carry, d_inputs, d_weights = while_steps(backward, count, inputs, start)
+            return (*stack_arrays(d_inputs, inputs), *d_carry, *d_weights)
 
         return (*final, *outputs), gradient
 
