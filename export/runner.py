@@ -248,7 +248,7 @@ def _check_model(folder, card, entry):
                 f"a difference over the tolerance of {tolerance:g}"
             )
         worst = max(worst, float(difference.max()))
-    return f"example within {worst:.1e} (tolerance {tolerance:g}), {latency_ms(session, inputs):.3f} ms here"
+    return f"example within {worst:.1e} (tolerance {tolerance:.2g}), {latency_ms(session, inputs):.3f} ms here"
 
 
 def run(folder, path, task, name=None):

@@ -74,17 +74,18 @@ class PeepholeLSTMCell(Cell):
 
     @property
     def recur_weights(self):
-        return [self.recurrent_kernel]
+        return [self.recurrent_kernel, self.bias]
 
     @property
     def advance_weights(self):
         return [self.peephole]
 
     def project(self, inputs):
-        return ops.matmul(inputs, self.kernel) + self.bias
+        return ops.matmul(inputs, self.kernel)
 
     def recur(self, states, weights):
-        return ops.matmul(states[0], weights[0])
+        recurrent_kernel, bias = weights
+        return ops.matmul(states[0], recurrent_kernel) + bias  # here a matmul's epilogue; on X W a pass over all steps
 
     def advance(self, projected, recurrent, states, weights, noise=None):
         memory, peephole = states[1], weights[0]
