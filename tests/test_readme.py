@@ -1,5 +1,6 @@
 """What the README shows, run as it stands."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -11,7 +12,7 @@ from zoo.cli import main
 from zoo.data.keywords import load_keywords
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
-COMMANDS = re.findall(r"^\$ zoo (.+)$", README, re.MULTILINE)
+COMMANDS = re.findall(r"^\$ zoo (.+)$", README.partition("## Your own words")[2], re.MULTILINE)
 PYTHON = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
 
 
@@ -52,3 +53,28 @@ def test_an_own_model_is_exported_and_verified(tmp_path, monkeypatch, capsys):
 
 def test_no_other_example_goes_untested():
     assert len(PYTHON) == 2
+
+
+def recorded(name):
+    return json.loads((Path(__file__).parents[1] / "docs" / "results" / f"{name}.json").read_text())
+
+
+def test_what_the_demo_prints_is_what_was_recorded():
+    printed = [line for step in recorded("demo")["steps"] for line in (f"$ {step['command']}", *step["prints"])]
+    assert "```text\n" + "\n".join(printed) + "\n```" in README
+
+
+def test_the_figures_are_those_that_were_measured():
+    keywords, rows = recorded("keyword_spotting-fsdd"), recorded("export_latency")["rows"]
+    files = [
+        keywords["files"][name]
+        for name in ("float32.tflite", "float32.onnx", "dynamic_int8.tflite", "dynamic_int8.onnx")
+    ]
+    for figures in ([keywords["accuracy"]["mean"]], files):
+        assert f"| {', '.join(f'{100 * figure:.1f}%' for figure in figures)} |" in README
+    for returns, ratio, names in (
+        ("last", "onnx_ratio", ("PeepholeLSTM", "GRU", "SimpleRNN")),
+        ("all", "tflite_ratio", ("LSTM", "PeepholeLSTM", "GRU", "SimpleRNN")),
+    ):
+        table = {row["layer"]: row[ratio] for row in rows if (row["returns"], row["units"]) == (returns, 64)}
+        assert f"| {', '.join(f'{table[name]:.1f}' for name in names)} |" in README
