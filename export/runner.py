@@ -209,20 +209,17 @@ def check(folder):
         second invocation, and the latency here.
     """
     card, results = read_card(folder), []
-    for entry in card["files"]:
-        results.append(
-            _attempt(entry["name"], lambda entry=entry: (checked_file(folder, entry), "sha256 as on the card")[1])
-        )
-    for entry in card["models"]:
-        results.append(_attempt(entry["name"], lambda entry=entry: _check_model(folder, card, entry)))
+    for entry in [*card["files"], *card["models"]]:
+        try:
+            if entry in card["models"]:
+                sentence = _check_model(folder, card, entry)
+            else:
+                checked_file(folder, entry)
+                sentence = "sha256 as on the card"
+            results.append((entry["name"], True, sentence))
+        except DataError as error:
+            results.append((entry["name"], False, str(error)))
     return results
-
-
-def _attempt(name, action):
-    try:
-        return name, True, action()
-    except DataError as error:
-        return name, False, str(error)
 
 
 def _check_model(folder, card, entry):

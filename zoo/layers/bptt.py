@@ -115,6 +115,7 @@ def _python_loop(step, inputs, fixed, carry, recur_weights, advance_weights, ret
 
 
 def add_lists(ones, others):
+    """Return the sums of two lists, place by place."""
     return [one + other for one, other in zip(ones, others, strict=True)]
 
 
@@ -226,6 +227,7 @@ def _at(inputs, fixed, t):
 
 
 def time_arrays(likes, steps):
+    """Return one empty array over time for each tensor in `likes`."""
     import tensorflow as tf
 
     return [tf.TensorArray(like.dtype, size=steps, element_shape=like.shape) for like in likes]
@@ -240,10 +242,12 @@ def stack_arrays(arrays, timed):
 
 
 def write_arrays(arrays, t, values):
-    return [array.write(t, value) for array, value in zip(arrays, values, strict=False)]  # no arrays, nothing kept
+    """Write one value into each array at step t; where there are no arrays, nothing is kept."""
+    return [array.write(t, value) for array, value in zip(arrays, values, strict=False)]
 
 
 def while_steps(body, steps, timed, start):
+    """Run `body` for t = 0, 1, ... over the steps of `timed`."""
     import tensorflow as tf
 
     return tf.while_loop(
@@ -265,6 +269,7 @@ def tf_vjp(function, sources, d_results):
 
 
 def split_tensors(tensors, widths):
+    """Cut a flat list into lists of the given widths."""
     parts, start = [], 0
     for width in widths:
         parts.append(list(tensors[start : start + width]))
