@@ -28,11 +28,12 @@ class LinearRecurrence(SequenceLayer):
     """A layer over a `LinearCell`, by a parallel scan where the number of steps is known.
 
     Two steps in a row are again such a step, a2 a1 and a2 b1 + b2, so that T of them take log T rounds of products of
-    whole sequences in place of T small ones. With an open number of steps, or `unroll`, it is the loop of `Recurrent`.
+    whole sequences in place of T small ones. With an open number of steps, `unroll`
+    or `checkpoint_every` it is the loop of `Recurrent`.
     """
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        if sequences.shape[1] is None or self.unroll:
+        if sequences.shape[1] is None or self.unroll or self.checkpoint_every is not None:
             return super().inner_loop(sequences, initial_state, mask, training=training)
         keep, add = self.cell.gates(self.cell.project(sequences))  # (batch, time, units)
         if self.go_backwards:
