@@ -81,3 +81,7 @@ def test_the_forget_gate_starts_open_and_the_rest_as_documented():
 def test_units_must_be_a_positive_whole_number(units):
     with pytest.raises(SettingError, match=r"units is .*whole number"):
         PeepholeLSTM(units)
+
+
+def test_units_may_be_an_integer_of_numpy():
+    assert type(PeepholeLSTM(np.int64(8)).get_config()["units"]) is int

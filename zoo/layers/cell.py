@@ -1,5 +1,7 @@
 """The contract of a recurrent cell: one time step, split where speed and export need it."""
 
+from numbers import Integral
+
 import keras
 from keras import ops
 
@@ -133,9 +135,9 @@ def check_states(cell, states):
 
 def check_units(units, name="units"):
     """Return `units` if it is a positive whole number, else raise SettingError."""
-    if not isinstance(units, int) or isinstance(units, bool) or units < 1:
+    if not isinstance(units, Integral) or isinstance(units, bool) or units < 1:
         raise SettingError(f"{name} is {units!r}; expected a whole number of at least 1")
-    return units
+    return int(units)  # NumPy's integers are welcome, but no JSON takes them
 
 
 def check_rate(rate, name):

@@ -84,7 +84,7 @@ class EchoStateCell(Cell):
         if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32):
             raise SettingError(f"seed is {seed!r}; expected a whole number from 0 to 2**32 - 1, or None to draw one")
         self.seed = random.randrange(2**31) if seed is None else seed  # follows keras.utils.set_random_seed
-        self.state_size = self.output_size = units
+        self.state_size = self.output_size = self.units
 
     def build(self, input_shape):
         # RandomState, as its numbers are the same in every version of NumPy: a saved model must find its sources again

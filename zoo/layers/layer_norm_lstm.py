@@ -59,8 +59,8 @@ class LayerNormLSTMCell(Cell):
         self.units = check_units(units)
         if units < 2:
             raise SettingError(f"units is {units}; expected at least 2, as the norm of a single value is 0")
-        self.state_size = [units, units]
-        self.output_size = units
+        self.state_size = [self.units, self.units]
+        self.output_size = self.units
 
     def build(self, input_shape):
         units = self.units

@@ -56,8 +56,8 @@ class PeepholeLSTMCell(Cell):
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
         self.units = check_units(units)
-        self.state_size = [units, units]
-        self.output_size = units
+        self.state_size = [self.units, self.units]
+        self.output_size = self.units
 
     def build(self, input_shape):
         units = self.units

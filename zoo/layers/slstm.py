@@ -62,8 +62,8 @@ class SLSTMCell(Cell):
         if not isinstance(heads, int) or isinstance(heads, bool) or heads < 1 or units % heads:
             raise SettingError(f"heads is {heads!r}; expected a whole number that divides the {units} units")
         self.heads = heads
-        self.state_size = [units] * 4
-        self.output_size = units
+        self.state_size = [self.units] * 4
+        self.output_size = self.units
 
     def build(self, input_shape):
         units, width = self.units, self.units // self.heads
