@@ -22,7 +22,7 @@ def _loop_is_quicker(use, target):
     steps, units = use.shape[1], use.layer.cell.units
     if target != "linux" or steps is None:
         return None
-    if use.layer.return_sequences and (units < 128 or steps > 100):  # the loop shifts all outputs at every step
+    if use.layer.return_sequences and steps > units:  # the loop shifts all outputs at every turn
         return None
     return f"at {units} units a loop is quicker than the op" if units >= 64 else None
 

@@ -46,6 +46,9 @@ class Server(http.server.ThreadingHTTPServer):
         self.status = 200
         self.asked = []  # the Range of each request
 
+    def handle_error(self, request, client_address):
+        """Say nothing of a client that hangs up, as one does that sees a wrong answer."""
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
