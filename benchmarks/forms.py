@@ -14,7 +14,7 @@ from export_latency import build, layers, time_all
 from record import record
 
 KINDS = ("LSTM", "SimpleRNN", "PeepholeLSTM")
-UNITS, STEPS = (16, 32, 48, 64, 128), (20, 50, 100, 200)
+UNITS, STEPS = (32, 48, 64, 128), (20, 50, 100, 200)
 
 
 def main():

@@ -11,7 +11,7 @@ from zoo.export.stepping import Stepper, time_first
 STEPS_AT_ONCE = 4  # steps in one turn of a loop, which costs some microseconds whatever it does
 # Numbers in the step's weights for which that pays: below, what the step itself adds is more than a turn; above, the
 # copies of the weights, one for each step in the turn and laid out for its matmul, leave a core's cache.
-FEWEST_WEIGHTS, MOST_WEIGHTS = 2048, 16384
+FEWEST_WEIGHTS, MOST_WEIGHTS = 2048, 20000
 
 
 @contextlib.contextmanager
