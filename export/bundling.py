@@ -15,9 +15,8 @@ import numpy as np
 from zoo.errors import SettingError, VerifyError
 from zoo.export import runner
 from zoo.export.planning import check_choice
-from zoo.export.rules import FORMATS, TARGETS
+from zoo.export.rules import FORMATS, SCHEMES, TARGETS
 
-SCHEMES = ("float32", "dynamic_int8")
 HELD_OUT = 200  # test examples on which every file's metric is measured
 # float32: sums in another order, through a logarithm and a few hundred recurrent steps
 FLOAT_ATOL = 1e-4

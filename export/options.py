@@ -6,21 +6,22 @@ from pathlib import Path
 
 from zoo.errors import ExportError, SettingError
 from zoo.export.planning import check_choice, check_target
+from zoo.export.rules import SCHEMES
 
 STATES = ("reset",)
 
 
-def check_options(*, format, scheme, target, state, schemes, time_steps=None):
+def check_options(*, format, scheme, target, state, time_steps=None):
     """Raise SettingError unless the options that all formats share have values that exist.
 
     Args:
         format: "tflite" or "onnx".
-        scheme: checked against `schemes`, those of the format.
+        scheme: checked against `SCHEMES`.
         target: checked against those that files of `format` run on.
         state: checked against `STATES`.
         time_steps: None or a whole number of steps, at least 1.
     """
-    check_choice("scheme", scheme, schemes)
+    check_choice("scheme", scheme, SCHEMES)
     check_target(target, format=format)
     check_choice("state", state, STATES)
     if time_steps is not None and (isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1):

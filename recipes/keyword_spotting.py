@@ -123,7 +123,7 @@ class KeywordSpotting(Recipe):
             keras.optimizers.Adam(schedule, global_clipnorm=1.0),
             keras.losses.CategoricalCrossentropy(label_smoothing=0.1),
             metrics=["accuracy"],
-            jit_compile=keras.backend.backend() == "jax",  # under TensorFlow XLA costs more than it saves here
+            jit_compile=keras.backend.backend() == "jax",  # elsewhere it compiles anew for each shape
         )
         best = keras.callbacks.EarlyStopping("val_loss", patience=self.epochs, restore_best_weights=True)
         validation, words = self.load().select("validation")

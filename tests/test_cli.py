@@ -1,6 +1,7 @@
 """The command `zoo`, as a user meets it: what it prints, where, with which status, and what it leaves behind."""
 
 import dataclasses
+import inspect
 import json
 import os
 import pty
@@ -14,7 +15,7 @@ import pytest
 
 from zoo import recipes
 from zoo.cli import main
-from zoo.cli.commands import SCHEMES
+from zoo.export.rules import SCHEMES
 
 TINY = ["train", "keyword_spotting", "--network", "small", "--units", "4", "--epochs", "2"]
 ZOO = "import sys; from zoo.cli import main; status = main()"  # what the installed script does, less the exit
@@ -141,9 +142,11 @@ def test_exporting_prints_a_row_for_every_file(exported):
 
 
 def test_all_schemes_are_offered():
+    from zoo.cli import commands
     from zoo.export import bundling
 
-    assert SCHEMES == bundling.SCHEMES
+    offered = inspect.signature(commands.export).parameters["scheme"].default
+    assert tuple(offered) == SCHEMES == inspect.signature(bundling.bundle).parameters["schemes"].default
 
 
 def test_running_an_exported_file_takes_neither_tensorflow_nor_keras(exported, demo_wav):

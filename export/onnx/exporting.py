@@ -13,7 +13,6 @@ from zoo.export.onnx.tidying import tidy
 from zoo.export.options import check_options, check_path, write
 from zoo.export.planning import check_plan, choose
 
-SCHEMES = ("float32", "dynamic_int8")
 _IR_VERSION = 8  # of the ONNX release that brought opset 17
 
 
@@ -54,7 +53,7 @@ def to_onnx(
         SettingError: an argument that cannot be used.
         ExportError: a model that was never built, or that holds what ONNX has no form for.
     """
-    check_options(format="onnx", scheme=scheme, target=target, state=state, schemes=SCHEMES, time_steps=time_steps)
+    check_options(format="onnx", scheme=scheme, target=target, state=state, time_steps=time_steps)
     if representative_data is not None:
         raise SettingError(f"scheme {scheme!r} does not calibrate; leave representative_data out")
     path = check_path(path, ".onnx")

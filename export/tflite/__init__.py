@@ -7,9 +7,7 @@ from zoo.errors import ExportError, SettingError
 from zoo.export import child, options
 from zoo.export.tflite.flatbuffer import op_histogram
 
-__all__ = ["SCHEMES", "op_histogram", "to_tflite"]
-
-SCHEMES = ("float32", "dynamic_int8")
+__all__ = ["op_histogram", "to_tflite"]
 
 
 def to_tflite(
@@ -36,7 +34,7 @@ def to_tflite(
         scheme: "float32", or "dynamic_int8": see `zoo.export.tflite.quantize.dynamic_int8` for what becomes int8.
         target: "linux", "android", "mcu" or "web".
         state: "reset", each invocation starts afresh.
-        representative_data: must be None; examples for schemes that calibrate, and none of `SCHEMES` does.
+        representative_data: must be None; examples for schemes that calibrate, and none does yet.
         batch_size: number of sequences in one invocation, fixed in the file.
         time_steps: length of the time axis, for models that leave it open.
         plan: what `zoo.export.plan` returned for this model; made afresh if left out.
@@ -48,9 +46,7 @@ def to_tflite(
         SettingError: an unknown or unfitting option, or a path that cannot be written or exists.
         ExportError: a model that was never built, or that cannot run in TFLite; the message says what to change.
     """
-    options.check_options(
-        format="tflite", scheme=scheme, target=target, state=state, schemes=SCHEMES, time_steps=time_steps
-    )
+    options.check_options(format="tflite", scheme=scheme, target=target, state=state, time_steps=time_steps)
     if scheme == "dynamic_int8" and target == "mcu":
         raise SettingError("scheme is 'dynamic_int8', whose ops TFLite Micro does not have; for mcu take 'float32'")
     if representative_data is not None:

@@ -59,7 +59,7 @@ class Attentive(keras.Model):
         return self.decoder(inputs)
 
 
-def loop_of(model, tmp_path, *batches, **options):
+def assert_loops(model, tmp_path, *batches, **options):
     """Check the exported model; return the graph of its only Scan."""
     path = assert_exports(model, tmp_path, *batches, **options)
     bodies = subgraphs(onnx.load(path).graph)[1:]
@@ -83,12 +83,12 @@ def looped(layer, shape=(None, 5)):
     ids=["lstm", "gru", "stacked", "users", "users_backwards"],
 )
 def test_any_cell_becomes_a_scan_for_any_batch_and_length(layer, tmp_path):
-    loop_of(looped(layer), tmp_path, {"x": sequences(1, 7, 5)}, {"x": sequences(3, 4, 5, spread=50.0)})
+    assert_loops(looped(layer), tmp_path, {"x": sequences(1, 7, 5)}, {"x": sequences(3, 4, 5, spread=50.0)})
 
 
 def test_a_convolutional_lstm_becomes_a_scan(tmp_path):
     layer = keras_layers.ConvLSTM2D(3, 3, padding="same", return_sequences=True)
-    loop_of(looped(layer, (None, 6, 5, 2)), tmp_path, {"x": sequences(2, 4, 6, 5, 2)})
+    assert_loops(looped(layer, (None, 6, 5, 2)), tmp_path, {"x": sequences(2, 4, 6, 5, 2)})
 
 
 def test_all_states_go_in_and_come_out(tmp_path):
@@ -96,7 +96,7 @@ def test_all_states_go_in_and_come_out(tmp_path):
     states = [keras.Input((4,), name=f"s{i}") for i in range(2)]
     y, *finals = keras_layers.LSTM(4, activation="gelu", return_state=True)(x, initial_state=states)
     model = keras.Model([x, *states], {"y": y, "hidden": finals[0], "cell": finals[1]})
-    loop_of(randomise(model), tmp_path, {"x": sequences(2, 6, 5), "s0": sequences(2, 4), "s1": -sequences(2, 4)})
+    assert_loops(randomise(model), tmp_path, {"x": sequences(2, 6, 5), "s0": sequences(2, 4), "s1": -sequences(2, 4)})
 
 
 @pytest.mark.parametrize("go_backwards", [False, True])
@@ -110,14 +110,14 @@ def test_masked_steps_hold_the_state_and_repeat_the_output(kind, return_sequence
     holes = np.random.default_rng(3).random((4, 7)) < 0.5
     holes[0] = [False, False, True, True, False, True, False]  # masked at both ends and in between
     holes[1] = False
-    loop_of(model, tmp_path, {"x": sequences(4, 7, 5), "mask": holes})
+    assert_loops(model, tmp_path, {"x": sequences(4, 7, 5), "mask": holes})
 
 
 def test_masked_steps_can_give_zeros(tmp_path):
     x, mask = keras.Input((None, 5), name="x"), keras.Input((None,), dtype="bool", name="mask")
     layer = keras_layers.RNN(keras_layers.GRUCell(4), return_sequences=True, zero_output_for_mask=True)
     model = randomise(keras.Model([x, mask], layer(x, mask=mask)))
-    loop_of(model, tmp_path, {"x": sequences(4, 7, 5), "mask": np.random.default_rng(3).random((4, 7)) < 0.5})
+    assert_loops(model, tmp_path, {"x": sequences(4, 7, 5), "mask": np.random.default_rng(3).random((4, 7)) < 0.5})
 
 
 def test_a_masked_nan_does_not_get_through(tmp_path):
@@ -135,13 +135,13 @@ def test_the_input_projection_of_a_zoo_cell_is_one_product_before_the_loop(tmp_p
     model = looped(PeepholeLSTM(4, return_sequences=True))
     plan = export.plan(model, format="onnx")
     plan = plan.override({choice.layer: "loop" for choice in plan.choices})
-    body = loop_of(model, tmp_path, {"x": sequences(3, 6, 5)}, plan=plan)
+    body = assert_loops(model, tmp_path, {"x": sequences(3, 6, 5)}, plan=plan)
     assert [node.op_type for node in body.node].count("MatMul") == 1  # the recurrent one
 
 
 def test_a_zoo_cell_in_keras_rnn_loops_too(tmp_path):
     model = looped(keras_layers.RNN(keras_layers.StackedRNNCells([PeepholeLSTMCell(4), PeepholeLSTMCell(3)])))
-    loop_of(model, tmp_path, {"x": sequences(3, 6, 5)})
+    assert_loops(model, tmp_path, {"x": sequences(3, 6, 5)})
 
 
 def test_a_cell_that_reads_the_model_around_it_keeps_a_loop_and_its_values(tmp_path):

@@ -22,7 +22,7 @@ def built(cell, features=FEATURES, **options):
     return layer
 
 
-def same(one, other):
+def assert_same(one, other):
     np.testing.assert_allclose(ops.convert_to_numpy(one), ops.convert_to_numpy(other), atol=2e-6)  # float32
 
 
@@ -37,7 +37,7 @@ def test_a_stack_is_its_layers_in_a_row_and_so_is_its_gradient():
     weights = [np.random.normal(size=w.shape) for w in row.get_weights()]
     for model in (stack, row):
         model.set_weights(weights)
-    same(stack(x), row(x))
+    assert_same(stack(x), row(x))
     cotangent = np.random.normal(size=(BATCH, TIME, UNITS)).astype("float32")
     for ours, theirs in zip(gradients(stack, x, cotangent), gradients(row, x, cotangent), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)  # sums of ten terms in another order
@@ -49,8 +49,8 @@ def test_a_residual_cell_adds_its_input_to_the_output_and_not_to_the_state():
     residual = built(residual, UNITS, return_state=True)
     residual.set_weights(plain.get_weights())
     (expected, state), (output, same_state) = plain(x), residual(x)
-    same(output, x + ops.convert_to_numpy(expected))
-    same(state, same_state)
+    assert_same(output, x + ops.convert_to_numpy(expected))
+    assert_same(state, same_state)
 
 
 def dropout(cell, **rates):
@@ -68,7 +68,7 @@ def test_a_dropped_input_has_one_mask_for_the_whole_sequence():
     x, layer = inputs(), dropout(LSTMCell(UNITS), input_rate=0.5)
     mask = 2 * np.random.binomial(1, 0.5, size=(1, BATCH, FEATURES)).astype("float32")
     with_masks(layer, [ops.convert_to_tensor(mask), [None, None]])
-    same(layer(x, training=True), layer(x * mask[0][:, None]))
+    assert_same(layer(x, training=True), layer(x * mask[0][:, None]))
 
 
 def test_a_dropped_unit_is_missing_in_the_recurrent_product_only():
@@ -81,7 +81,7 @@ def test_a_dropped_unit_is_missing_in_the_recurrent_product_only():
         peer = keras.layers.GRU(UNITS, return_sequences=True)
         peer.build((1, TIME, FEATURES))
         peer.set_weights([kernel, mask[0, row][:, None] * recurrent_kernel, bias])
-        same(given[row], peer(x[row : row + 1])[0])
+        assert_same(given[row], peer(x[row : row + 1])[0])
 
 
 def test_masks_are_drawn_for_each_row_at_their_rates_and_keep_the_mean():

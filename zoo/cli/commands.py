@@ -13,9 +13,8 @@ from zoo.cli import training
 from zoo.cli.terminal import console, print_scores
 from zoo.errors import DataError, SettingError, VerifyError
 from zoo.export.planning import check_choice
-from zoo.export.rules import FORMATS, TARGETS
+from zoo.export.rules import FORMATS, SCHEMES, TARGETS
 
-SCHEMES = ("float32", "dynamic_int8")
 _SHOWN = 3  # answers that `zoo run` prints
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)

@@ -105,6 +105,8 @@ def _progress():
     )
 
     class Progress(keras.callbacks.Callback):
+        """Moves the bar batch by batch; without a terminal, prints one line for each epoch."""
+
         def on_train_begin(self, logs=None):
             steps = self.params["steps"]  # None when Keras cannot know
             self.task = bar.add_task("reading", total=steps and steps * self.params["epochs"], scores="")

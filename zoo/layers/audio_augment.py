@@ -85,7 +85,7 @@ class AudioAugment(_TrainingOnly):
         x = ops.take_along_axis(padded, index, axis=1) * (1 - weight)
         x = x + ops.take_along_axis(padded, index + 1, axis=1) * weight
         energy = ops.mean(ops.square(x), axis=-1, keepdims=True)
-        noise = self.uniform(ops.shape(x), -(3**0.5), 3**0.5)  # variance 1; several times faster than a normal one
+        noise = self.uniform(ops.shape(x), -(3**0.5), 3**0.5)  # variance 1
         noise = noise * ops.sqrt(energy * 10 ** (-self.uniform(clip, *self.snr_db) / 10))
         x = x + noise
         x = x + self.uniform(clip, -self.tilt, self.tilt) * ops.pad(x[:, :-1], ((0, 0), (1, 0)))

@@ -124,7 +124,7 @@ class EchoStateCell(Cell):
 
     def recur(self, states, weights):
         heard = ops.take(states[0], self.sources, axis=-1)  # (batch, heard, units)
-        return ops.einsum("bhu,hu->bu", heard, weights[0])  # compiles to a faster loop than a product and a sum
+        return ops.einsum("bhu,hu->bu", heard, weights[0])
 
     def advance(self, projected, recurrent, states, weights, noise=None):
         hidden = (1 - self.leak) * states[0] + self.leak * ops.tanh(projected + recurrent)

@@ -1,4 +1,4 @@
-"""A gated cell of a few kilobytes: one matrix for gate and candidate, in factors, most of it zero."""
+"""A small gated cell: one matrix for gate and candidate, in factors, most of it zero."""
 
 import keras
 from keras import ops
@@ -14,7 +14,7 @@ class FastGRNNCell(Cell):
 
     Gate and candidate share their matrices and differ in their biases only. With ranks the matrices are products of two
     thin factors, and with a density below 1 only the largest entries of each matrix or factor are kept after every
-    training step, all others zero: together a few kilobytes where a GRU has hundreds.
+    training step, all others zero.
 
         v[t] = x[t] W + h[t-1] U                                W = W_1 W_2, U = U_1 U_2 where there are ranks
         z[t] = sigmoid(v[t] + b_z)

@@ -12,7 +12,7 @@ class GRUCell(Cell):
 
     The reset gate acts after the recurrent product, as in cuDNN and by Keras' default, so that the product is one
     matmul of the state alone. The cell is there to be wrapped and stacked (`Zoneout`, `VariationalDropout`,
-    `StackedCells`); alone, over a sequence, `keras.layers.GRU` is as good.
+    `StackedCells`); alone, over a sequence, take `keras.layers.GRU`.
 
         z[t] = sigmoid(x[t] W_z + b_z + h[t-1] U_z + d_z)
         r[t] = sigmoid(x[t] W_r + b_r + h[t-1] U_r + d_r)

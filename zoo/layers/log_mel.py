@@ -58,7 +58,7 @@ class LogMel(keras.layers.Layer):
         https://doi.org/10.1090/S0025-5718-1965-0178586-1
     """
 
-    quantizable = False  # a spectrum spans more decades than int8 has steps; the constants are a few KB
+    quantizable = False  # a spectrum spans more decades than int8 has steps; the constants are small
 
     def __init__(self, sample_rate, *, mels=40, frame_ms=32.0, hop_ms=20.0, low_hz=20.0, floor=1e-6, **kwargs):
         super().__init__(autocast=False, **kwargs)

@@ -11,7 +11,7 @@ class LSTMCell(Cell):
     """Long short-term memory, one step: what `keras.layers.LSTMCell` computes, with the same weights.
 
     It is there to be wrapped and stacked (`Zoneout`, `VariationalDropout`, `StackedCells`); alone, over a sequence,
-    `keras.layers.LSTM` is as good.
+    take `keras.layers.LSTM`.
 
         i[t] = sigmoid(x[t] W_i + h[t-1] U_i + b_i)
         f[t] = sigmoid(x[t] W_f + h[t-1] U_f + b_f)

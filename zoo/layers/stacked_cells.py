@@ -14,7 +14,7 @@ class StackedCells(Cell):
 
     For a stack that runs in one loop: to feed its output back at each step, or to export it as one. Only the first
     cell's inputs are known before the loop, so that the projections of the others are part of the step; layers in a
-    row, `Recurrent(first)` then `Recurrent(second)`, project all steps at once and train faster.
+    row, `Recurrent(first)` then `Recurrent(second)`, project all steps at once.
 
         y_0[t] = x[t];  y_i[t], s_i[t] = cell_i(y_i-1[t], s_i[t-1])
 
