@@ -30,7 +30,7 @@ def bundle(
     folder,
     *,
     formats=FORMATS,
-    schemes=SCHEMES,
+    schemes=("float32", "dynamic_int8"),
     targets=("linux",),
     streaming=False,
 ):
@@ -47,7 +47,7 @@ def bundle(
         model: the trained Keras model.
         folder: to create; it must not exist.
         formats: of "tflite", "onnx".
-        schemes: of "float32", "dynamic_int8".
+        schemes: of `zoo.export.rules.SCHEMES`.
         targets: of "linux", "android", "mcu", "web". ONNX files are the same for all.
         streaming: must be False; files that keep their state come with a later version.
 

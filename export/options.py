@@ -9,6 +9,7 @@ from zoo.export.planning import check_choice, check_target
 from zoo.export.rules import SCHEMES
 
 STATES = ("reset",)
+WRITTEN = {"tflite": ("float32", "dynamic_int8"), "onnx": ("float32", "dynamic_int8")}  # the schemes of each format
 
 
 def check_options(*, format, scheme, target, state, time_steps=None):
@@ -22,6 +23,10 @@ def check_options(*, format, scheme, target, state, time_steps=None):
         time_steps: None or a whole number of steps, at least 1.
     """
     check_choice("scheme", scheme, SCHEMES)
+    if scheme not in WRITTEN[format]:
+        raise SettingError(
+            f"scheme is {scheme!r}, which {format} files are not written in; take one of {', '.join(WRITTEN[format])}"
+        )
     check_target(target, format=format)
     check_choice("state", state, STATES)
     if time_steps is not None and (isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 FORMATS = ("tflite", "onnx")
 TARGETS = ("linux", "android", "mcu", "web")
-SCHEMES = ("float32", "dynamic_int8")
+SCHEMES = ("float32", "float16", "dynamic_int8", "weight_int8", "full_int8")
 _RULES = {format: {} for format in FORMATS}
 
 

@@ -72,7 +72,7 @@ def export(
     out: _Out = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print how each layer would leave; write nothing.")] = False,
     format: Annotated[list[str], _several(FORMATS)] = list(FORMATS),  # noqa: B006  typer copies it
-    scheme: Annotated[list[str], _several(SCHEMES)] = list(SCHEMES),  # noqa: B006
+    scheme: Annotated[list[str], _several(SCHEMES)] = ["float32", "dynamic_int8"],  # noqa: B006
     target: Annotated[list[str], _several(TARGETS)] = ["linux"],  # noqa: B006
 ):
     """Write a trained recipe as files for a device, verified."""
