@@ -173,15 +173,15 @@ def _entry(path):
 def _write_example(folder, model, example):
     import keras
 
-    from zoo.export import trace
+    from zoo.export import signature, trace
 
-    specs = trace.input_specs(model, batch_size=None)
+    specs = signature.input_specs(model, batch_size=None)
     arrays = example if isinstance(example, dict) else {specs[0].name: example}
     with trace.for_inference(model):
-        outputs = trace.flat_call(model)(*[keras.ops.convert_to_tensor(arrays[spec.name]) for spec in specs])
+        outputs = signature.flat_call(model)(*[keras.ops.convert_to_tensor(arrays[spec.name]) for spec in specs])
     outputs = [keras.ops.convert_to_numpy(output) for output in outputs]
     stored = {f"input_{name}": array for name, array in arrays.items()}
-    stored |= {f"output_{n}": a for n, a in zip(trace.output_names(model, outputs), outputs, strict=True)}
+    stored |= {f"output_{n}": a for n, a in zip(signature.output_names(model, outputs), outputs, strict=True)}
     np.savez(folder / runner.EXAMPLE, **stored)
 
 

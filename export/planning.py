@@ -81,14 +81,15 @@ def plan(model, *, format, target="linux", time_steps=None):
         SettingError: an unknown format or target.
         ExportError: a model that was never built.
     """
-    from zoo.export.trace import fixed_batch, observe
+    from zoo.export.signature import fixed_batch, signature
+    from zoo.export.trace import observe
 
     check_choice("format", format, FORMATS)
     check_target(target, format=format)
     batch_size = None
     if format == "tflite":  # whose recurrent ops need a fixed batch; which one makes no difference to the plan
         batch_size = fixed_batch(model) or 1
-    uses = observe(model, batch_size=batch_size, time_steps=time_steps)
+    uses = observe(model, signature(model, batch_size=batch_size, time_steps=time_steps))
     return choose(uses, format=format, target=target)
 
 

@@ -1,104 +1,11 @@
-"""Look into any Keras model: its inputs, its recurrent layers in use, and its call with some loops replaced."""
+"""Look into any Keras model: its recurrent layers in use, and its call with some loops replaced."""
 
 import contextlib
 
 import keras
 
-from zoo.errors import ExportError
 from zoo.export.planning import native_run
 from zoo.export.rules import Use
-
-
-def input_specs(model, *, batch_size, time_steps=None):
-    """Return the model's inputs as a list of `tf.TensorSpec`, in the order of `model.inputs`.
-
-    Args:
-        model: a built Keras model: functional, sequential, or a subclass that was called once.
-        batch_size: size of the first axis, None to leave it open.
-        time_steps: size for a second axis that the model leaves open.
-
-    Raises:
-        ExportError: not a Keras model, never built, or an input that no device file can take.
-    """
-    import tensorflow as tf
-
-    if keras.backend.backend() != "tensorflow":
-        raise ExportError(
-            f"Keras runs on {keras.backend.backend()} here and export needs TensorFlow; save the model as a .keras "
-            "file and export it from a process with KERAS_BACKEND=tensorflow"
-        )
-    if not isinstance(model, keras.Model):
-        raise ExportError(f"the model is a {type(model).__name__}; expected a keras.Model")
-    if not model.built:
-        raise ExportError(f"model {model.name!r} was never built; call it once on an example, or give it an Input")
-    fixed = fixed_batch(model)
-    if fixed is not None and batch_size not in (None, fixed):
-        raise ExportError(f"model {model.name!r} is made for batches of {fixed}; give batch_size={fixed}")
-    specs = []
-    for name, shape, dtype in _inputs(model):
-        if dtype == "string":
-            raise ExportError(
-                f"input {name!r} takes strings, which no device file does; export what follows the lookup"
-            )
-        rest = list(shape[1:])
-        if rest and rest[0] is None and time_steps is not None:
-            rest[0] = time_steps
-        specs.append(tf.TensorSpec([batch_size, *rest], dtype, name=name))
-    return specs
-
-
-def fixed_batch(model):
-    """Return the batch size that the inputs of `model` are made for, None if they take any."""
-    shapes = [tensor.shape for tensor in getattr(model, "inputs", None) or []]
-    return next((shape[0] for shape in shapes if len(shape) and shape[0] is not None), None)
-
-
-def _inputs(model):
-    """Return (name, shape, dtype) of every input."""
-    if getattr(model, "inputs", None):
-        return [(t.name, t.shape, keras.backend.standardize_dtype(t.dtype)) for t in model.inputs]
-    shapes = []
-
-    def collect(structure):
-        if isinstance(structure, (tuple, list)) and all(isinstance(d, (int, type(None))) for d in structure):
-            shapes.append(tuple(structure))
-        else:
-            for part in structure.values() if isinstance(structure, dict) else structure:
-                collect(part)
-
-    collect(getattr(model, "_build_shapes_dict", None) or {})  # what Keras notes of a subclass's first call
-    if not shapes:
-        raise ExportError(f"the input shape of model {model.name!r} is unknown; call it once on an example batch")
-    return [(f"input_{i}" if i else "input", shape, model.input_dtype) for i, shape in enumerate(shapes)]
-
-
-def output_names(model, outputs):
-    """Return one name for each tensor of `outputs`, the flattened result of a call.
-
-    The keys of a functional model that returns a dict, else the names of the layers that the outputs come from.
-    """
-    structure = getattr(model, "_outputs_struct", None)
-    if isinstance(structure, dict):
-        names = [str(path[0]) for path, _ in keras.tree.flatten_with_path(structure)]
-    else:
-        names = getattr(model, "output_names", None) or []
-    if len(names) == len(outputs) == len(set(names)):
-        return list(names)
-    return [f"output_{i}" if i else "output" for i in range(len(outputs))]
-
-
-def flat_call(model):
-    """Return a function of the inputs as separate tensors that gives the outputs as a flat list, at inference."""
-    structure = getattr(model, "_inputs_struct", None)
-
-    def call(*tensors):
-        if structure is not None:
-            outputs = model(keras.tree.pack_sequence_as(structure, list(tensors)), training=False)
-        else:
-            outputs = model(*tensors, training=False)
-        return keras.tree.flatten(outputs)
-
-    return call
 
 
 def recurrent_layers(model):
@@ -107,11 +14,10 @@ def recurrent_layers(model):
     return [layer for layer in model._flatten_layers() if isinstance(layer, kinds)]
 
 
-def observe(model, *, batch_size, time_steps=None):
-    """Trace `model` once and return a `Use` for each recurrent layer that takes part, outermost first."""
+def observe(model, signature):
+    """Trace `signature` of `model` once; return a `Use` for each recurrent layer that takes part, outermost first."""
     import tensorflow as tf
 
-    specs = input_specs(model, batch_size=batch_size, time_steps=time_steps)
     uses, inside, taken = {}, [], set()
 
     def recorder(layer):
@@ -142,7 +48,7 @@ def observe(model, *, batch_size, time_steps=None):
 
     recorders = {layer: recorder(layer) for layer in recurrent_layers(model)}
     with for_inference(model), calls_replaced(recorders):
-        tf.function(flat_call(model), autograph=False).get_concrete_function(*specs)
+        tf.function(signature.call, autograph=False).get_concrete_function(*signature.specs)
     return list(uses.values())
 
 

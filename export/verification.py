@@ -99,11 +99,11 @@ def named(session, inputs):
 def _check_file(model, path, inputs, atol, plan):
     import keras
 
-    from zoo.export import planning, trace
+    from zoo.export import planning, signature, trace
 
     file, session = str(path).rsplit("/", 1)[-1], runner.Session(path)
     format = "tflite" if file.endswith(".tflite") else "onnx"
-    specs = trace.input_specs(model, batch_size=None)
+    specs = signature.input_specs(model, batch_size=None)
     checks = [_names(file, session, specs)]
     if not checks[0].passed:
         return checks
@@ -114,9 +114,9 @@ def _check_file(model, path, inputs, atol, plan):
         arrays = {specs[0].name: arrays}
     arrays = {spec.name: np.asarray(arrays[spec.name], spec.dtype.as_numpy_dtype) for spec in specs}
     with trace.for_inference(model):  # as the file was made: a stateful layer starts afresh, half precision is float32
-        outputs = trace.flat_call(model)(*[keras.ops.convert_to_tensor(arrays[spec.name]) for spec in specs])
+        outputs = signature.flat_call(model)(*[keras.ops.convert_to_tensor(arrays[spec.name]) for spec in specs])
     expected = [np.asarray(keras.ops.convert_to_numpy(output)) for output in outputs]
-    expected = dict(zip(trace.output_names(model, expected), expected, strict=True))
+    expected = dict(zip(signature.output_names(model, expected), expected, strict=True))
     got = run_examples(session, arrays)
     checks += [_values(file, got, expected, atol), _again(file, got, run_examples(session, arrays))]
     checks.append(_ops(file, path, format, plan or planning.plan(model, format=format, time_steps=_steps(arrays))))

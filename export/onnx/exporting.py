@@ -12,6 +12,7 @@ from zoo.export.onnx.scan import loops_replaced
 from zoo.export.onnx.tidying import tidy
 from zoo.export.options import check_options, check_path, write
 from zoo.export.planning import check_plan, choose
+from zoo.export.signature import signature
 
 _IR_VERSION = 8  # of the ONNX release that brought opset 17
 
@@ -57,12 +58,13 @@ def to_onnx(
     if representative_data is not None:
         raise SettingError(f"scheme {scheme!r} does not calibrate; leave representative_data out")
     path = check_path(path, ".onnx")
-    uses = tracing.observe(model, batch_size=None, time_steps=time_steps)
+    entry = signature(model, batch_size=None, time_steps=time_steps)
+    uses = tracing.observe(model, entry)
     if plan is None:
         plan = choose(uses, format="onnx", target=target)
     else:
         check_plan(plan, uses, format="onnx", target=target)
-    graph = _graph(model, uses, plan, time_steps)
+    graph = _graph(model, entry, uses, plan)
     exported = _model_around(graph)
     if scheme == "dynamic_int8":
         kept = [node.name for node in graph.node if tracing.FLOAT_SCOPE in node.name]
@@ -71,11 +73,9 @@ def to_onnx(
     return path
 
 
-def _graph(model, uses, plan, time_steps):
-    call = tracing.flat_call(model)
-
+def _graph(model, entry, uses, plan):
     def function(*tensors):
-        return [tf.identity(output) for output in call(*tensors)]
+        return [tf.identity(output) for output in entry.call(*tensors)]
 
     with (
         tracing.for_inference(model),
@@ -83,10 +83,8 @@ def _graph(model, uses, plan, time_steps):
         loops_replaced(uses, plan),
         tracing.float_scopes(model),
     ):
-        specs = tracing.input_specs(model, batch_size=None, time_steps=time_steps)
-        traced = trace(function, specs)
-    names = tracing.output_names(model, traced.concrete.outputs)
-    return tidy(to_graph(traced, names), model.name)
+        traced = trace(function, entry.specs)
+    return tidy(to_graph(traced, entry.output_names(traced.concrete.outputs)), model.name)
 
 
 def _model_around(graph):

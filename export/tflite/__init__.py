@@ -67,24 +67,25 @@ def _save(model, folder, *, target, batch_size, time_steps, plan):
     import tensorflow as tf
 
     from zoo.export import planning, trace
+    from zoo.export.signature import signature
     from zoo.export.tflite.loop import loops_replaced
 
-    specs = trace.input_specs(model, batch_size=batch_size, time_steps=time_steps)
-    uses = trace.observe(model, batch_size=batch_size, time_steps=time_steps)
+    entry = signature(model, batch_size=batch_size, time_steps=time_steps)
+    uses = trace.observe(model, entry)
     if plan is None:
         plan = planning.choose(uses, format="tflite", target=target)
     planning.check_plan(plan, uses, format="tflite", target=target)
     for use in uses:
         if plan.form(use.path) == "loop" and use.shape[1] is None:
             raise ExportError(f"{use.path} becomes a loop, which needs a known number of steps; give time_steps=")
-    call, names = trace.flat_call(model), {"inputs": [spec.name for spec in specs]}
+    names = {"inputs": [spec.name for spec in entry.specs]}
 
     def numbered(*tensors):
-        outputs = call(*tensors)
-        names["outputs"] = trace.output_names(model, outputs)
+        outputs = entry.call(*tensors)
+        names["outputs"] = entry.output_names(outputs)
         return {f"output_{i}": tf.identity(output) for i, output in enumerate(outputs)}
 
-    numbered_specs = [tf.TensorSpec(spec.shape, spec.dtype, name=f"input_{i}") for i, spec in enumerate(specs)]
+    numbered_specs = [tf.TensorSpec(spec.shape, spec.dtype, name=f"input_{i}") for i, spec in enumerate(entry.specs)]
     with trace.for_inference(model), trace.replaced(uses, plan), loops_replaced(uses, plan), trace.float_scopes(model):
         function = tf.function(numbered, autograph=False).get_concrete_function(*numbered_specs)
     module = tf.Module()
