@@ -8,18 +8,27 @@ def sigmoid(x):
 
 
 def peephole_lstm(x, weights, states, mask=None):
-    """Gers and Schmidhuber's peephole LSTM over x (batch, time, features): all outputs, the last h, the last c."""
-    kernel, recurrent_kernel, bias, peephole = weights
+    """Gers and Schmidhuber's peephole LSTM over x (batch, time, features): all outputs, the last h, the last c.
+
+    weights W U b p, with a fifth for Sak et al.'s projection; two rows of p, not three, are Greff et al.'s i = 1 - f.
+    """
+    kernel, recurrent_kernel, bias, peephole, *projection = weights
     h, c = states
     outputs = []
     for t in range(x.shape[1]):
         z = x[:, t] @ kernel + h @ recurrent_kernel + bias
-        zi, zf, zc, zo = np.split(z, 4, axis=-1)
-        i = sigmoid(zi + peephole[0] * c)
-        f = sigmoid(zf + peephole[1] * c)
+        if len(peephole) == 2:
+            zf, zc, zo = np.split(z, 3, axis=-1)
+            f = sigmoid(zf + peephole[0] * c)
+            i, p_o = 1 - f, peephole[1]
+        else:
+            zi, zf, zc, zo = np.split(z, 4, axis=-1)
+            i = sigmoid(zi + peephole[0] * c)
+            f, p_o = sigmoid(zf + peephole[1] * c), peephole[2]
         new_c = f * c + i * np.tanh(zc)
-        o = sigmoid(zo + peephole[2] * new_c)
-        new_h = o * np.tanh(new_c)
+        new_h = sigmoid(zo + p_o * new_c) * np.tanh(new_c)
+        if projection:
+            new_h = new_h @ projection[0]
         keep = np.ones((len(x), 1), bool) if mask is None else mask[:, t, None]
         h, c = np.where(keep, new_h, h), np.where(keep, new_c, c)
         outputs.append(h)
@@ -53,3 +62,42 @@ def zoneout_lstm(x, weights, states, keep):
         h, c = keep[0, t] * h + (1 - keep[0, t]) * new_h, keep[1, t] * c + (1 - keep[1, t]) * new_c
         outputs.append(h)
     return np.stack(outputs, axis=1), h, c
+
+
+def lif(x, kernel, bias, recurrent_kernel, spikes, voltage, *, time_constant, time_step, threshold, slope=None):
+    """Leaky integrate-and-fire neurons by forward Euler: voltages before the reset, spikes, each (batch, time, units).
+
+    tau dv/dt = -v + R I with R = tau / dt; above the threshold a spike, and the voltage is zero.
+    """
+    all_raised, all_spikes = [], []
+    for t in range(x.shape[1]):
+        current = x[:, t] @ kernel + bias + spikes @ recurrent_kernel
+        resistance = time_constant / time_step
+        raised = voltage + time_step * (resistance * current - voltage) / time_constant
+        spikes = (raised > threshold).astype(x.dtype)
+        voltage = np.where(spikes > 0, 0, raised)
+        all_raised.append(raised)
+        all_spikes.append(spikes)
+    return np.stack(all_raised, axis=1), np.stack(all_spikes, axis=1)
+
+
+def lif_gradients(x, kernel, bias, recurrent_kernel, d_spikes, *, time_constant, time_step, threshold, slope):
+    """Gradients of sum(spikes * d_spikes) to x, kernel, bias, recurrent_kernel, from zero states, by the chain rule.
+
+    The derivative of a spike is SuperSpike's, 1 / (1 + slope |u - threshold|)^2; of the reset, that of a fixed choice.
+    """
+    zeros = np.zeros((len(x), kernel.shape[1]))
+    settings = {"time_constant": time_constant, "time_step": time_step, "threshold": threshold}
+    raised, spikes = lif(x, kernel, bias, recurrent_kernel, zeros, zeros, **settings)
+    d_x, d_kernel, d_bias, d_recurrent = [np.zeros_like(a) for a in (x, kernel, bias, recurrent_kernel)]
+    d_next = zeros  # to the voltage before the reset, one step later
+    for t in reversed(range(x.shape[1])):
+        d_spike = d_spikes[:, t] + d_next @ recurrent_kernel.T
+        d_voltage = (1 - time_step / time_constant) * d_next
+        d_raised = d_spike / (1 + slope * np.abs(raised[:, t] - threshold)) ** 2 + d_voltage * (1 - spikes[:, t])
+        d_x[:, t] = d_raised @ kernel.T
+        d_kernel += x[:, t].T @ d_raised
+        d_bias += d_raised.sum(axis=0)
+        d_recurrent += (spikes[:, t - 1] if t else zeros).T @ d_raised
+        d_next = d_raised
+    return d_x, d_kernel, d_bias, d_recurrent

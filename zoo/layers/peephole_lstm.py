@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from zoo.errors import SettingError
 from zoo.layers.cell import Cell, check_units
 from zoo.layers.recurrent import SequenceLayer
 
@@ -19,26 +20,33 @@ class PeepholeLSTMCell(Cell):
         g[t] =    tanh(x[t] W_c + h[t-1] U_c + b_c)
         c[t] = f[t] * c[t-1] + i[t] * g[t]
         o[t] = sigmoid(x[t] W_o + h[t-1] U_o + p_o * c[t] + b_o)
-        h[t] = o[t] * tanh(c[t])
+        h[t] = o[t] * tanh(c[t])                        with a projection (o[t] * tanh(c[t])) W_p
 
-    The weights: `kernel` (features, 4 units) and `recurrent_kernel` (units, 4 units) in Keras' gate order i f c o,
-    `bias` (4 units,), `peephole` (3, units) in the order i f o. The kernel starts Glorot uniform, which keeps the
-    variance of the gates' inputs that of the features; the recurrent kernel orthogonal, which neither grows nor shrinks
-    the hidden state at the start; the forget bias at 1, so that the cell remembers until it learns to forget
-    (Jozefowicz et al., 2015); the peepholes at zero, which is the plain LSTM.
+    A projection makes the hidden state, which is what the gates and the next layer read, narrower than the memory. With
+    coupled gates there is no input gate of its own: what is forgotten makes room for what is new, i[t] = 1 - f[t].
+
+    The weights: `kernel` (features, 4 units) and `recurrent_kernel` (hidden, 4 units) in Keras' gate order i f c o,
+    `bias` (4 units,), `peephole` (3, units) in the order i f o, `projection_kernel` W_p (units, hidden) if there is a
+    projection; without one hidden is units. Coupled gates take f c o, 3 units, and two rows of peepholes, f o. The
+    kernel starts Glorot uniform, which keeps the variance of the gates' inputs that of the features; the recurrent
+    kernel and the projection orthogonal, which neither grows nor shrinks what passes them from step to step; the forget
+    bias at 1, so that the cell remembers until it learns to forget (Jozefowicz et al., 2015); the peepholes at zero,
+    which is the plain LSTM.
 
     Args:
-        units: int, width of the hidden and of the cell state.
+        units: int, width of the cell state.
+        projection: int, width of the hidden state and the output; None for `units`, without a projection.
+        coupled: bool, i[t] = 1 - f[t].
 
     Call arguments:
         inputs: (batch, features).
-        states: [hidden, cell], each (batch, units).
+        states: [hidden, cell], (batch, hidden) and (batch, units).
 
     Returns:
-        The output h[t] (batch, units), and [h[t], c[t]].
+        The output h[t] (batch, hidden), and [h[t], c[t]].
 
     Raises:
-        SettingError: `units` is not a positive whole number.
+        SettingError: `units` or `projection` is not a positive whole number, or `coupled` is neither True nor False.
 
     Example:
         >>> cell = PeepholeLSTMCell(3)
@@ -48,29 +56,42 @@ class PeepholeLSTMCell(Cell):
 
     Reference:
         F. Gers, N. Schraudolph, J. Schmidhuber, "Learning precise timing with LSTM recurrent networks", JMLR 3, 2002,
-        https://www.jmlr.org/papers/v3/gers02a.html
+        https://www.jmlr.org/papers/v3/gers02a.html; the projection: H. Sak, A. Senior, F. Beaufays, "Long short-term
+        memory recurrent neural network architectures for large scale acoustic modeling", Interspeech 2014,
+        https://arxiv.org/abs/1402.1128; coupled gates: K. Greff et al., "LSTM: a search space odyssey", IEEE
+        Transactions on Neural Networks and Learning Systems 28(10), 2017, https://arxiv.org/abs/1503.04069
     """
 
     state_names = ("hidden", "cell")
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units, projection=None, coupled=False, **kwargs):
         super().__init__(**kwargs)
         self.units = check_units(units)
-        self.state_size = [self.units, self.units]
-        self.output_size = self.units
+        self.projection = None if projection is None else check_units(projection, "projection")
+        if not isinstance(coupled, bool):
+            raise SettingError(f"coupled is {coupled!r}; expected True or False")
+        self.coupled = coupled
+        self.output_size = self.projection or self.units
+        self.state_size = [self.output_size, self.units]
 
     def build(self, input_shape):
-        units = self.units
-        self.kernel = self.add_weight(shape=(input_shape[-1], 4 * units), initializer="glorot_uniform", name="kernel")
-        self.recurrent_kernel = self.add_weight(
-            shape=(units, 4 * units), initializer="orthogonal", name="recurrent_kernel"
+        units, gates = self.units, 3 if self.coupled else 4
+        self.kernel = self.add_weight(
+            shape=(input_shape[-1], gates * units), initializer="glorot_uniform", name="kernel"
         )
-        self.bias = self.add_weight(shape=(4 * units,), initializer=self._forget_bias, name="bias")
-        self.peephole = self.add_weight(shape=(3, units), initializer="zeros", name="peephole")
+        self.recurrent_kernel = self.add_weight(
+            shape=(self.output_size, gates * units), initializer="orthogonal", name="recurrent_kernel"
+        )
+        self.bias = self.add_weight(shape=(gates * units,), initializer=self._forget_bias, name="bias")
+        self.peephole = self.add_weight(shape=(gates - 1, units), initializer="zeros", name="peephole")
+        if self.projection is not None:
+            self.projection_kernel = self.add_weight(
+                shape=(units, self.projection), initializer="orthogonal", name="projection_kernel"
+            )
 
     def _forget_bias(self, shape, dtype=None):
-        units = self.units
-        return ops.concatenate([ops.zeros(units, dtype), ops.ones(units, dtype), ops.zeros(2 * units, dtype)])
+        parts = [ops.ones(self.units, dtype), ops.zeros(2 * self.units, dtype)]
+        return ops.concatenate(parts if self.coupled else [ops.zeros(self.units, dtype), *parts])
 
     @property
     def recur_weights(self):
@@ -78,7 +99,9 @@ class PeepholeLSTMCell(Cell):
 
     @property
     def advance_weights(self):
-        return [self.peephole]
+        # The projection is here, though it is a matmul, because its result is the output as well as the state: in
+        # `recur` it would be made twice in each step. Its gradient is then summed up step by step.
+        return [self.peephole] if self.projection is None else [self.peephole, self.projection_kernel]
 
     def project(self, inputs):
         return ops.matmul(inputs, self.kernel)
@@ -89,15 +112,18 @@ class PeepholeLSTMCell(Cell):
 
     def advance(self, projected, recurrent, states, weights, noise=None):
         memory, peephole = states[1], weights[0]
-        i, f, g, o = ops.split(projected + recurrent, 4, axis=-1)
-        i = ops.sigmoid(i + peephole[0] * memory)
-        f = ops.sigmoid(f + peephole[1] * memory)
+        *i, f, g, o = ops.split(projected + recurrent, 3 if self.coupled else 4, axis=-1)
+        f = ops.sigmoid(f + peephole[-2] * memory)
+        i = 1 - f if self.coupled else ops.sigmoid(i[0] + peephole[0] * memory)
         memory = f * memory + i * ops.tanh(g)
-        hidden = ops.sigmoid(o + peephole[2] * memory) * ops.tanh(memory)
+        hidden = ops.sigmoid(o + peephole[-1] * memory) * ops.tanh(memory)
+        if self.projection is not None:
+            hidden = ops.matmul(hidden, weights[1])
         return hidden, [hidden, memory]
 
     def get_config(self):
-        return {**super().get_config(), "units": self.units}
+        own = {"units": self.units, "projection": self.projection, "coupled": self.coupled}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -105,26 +131,28 @@ class PeepholeLSTM(SequenceLayer):
     """Peephole LSTM over a sequence: `Recurrent` over `PeepholeLSTMCell`.
 
     Args:
-        units: int, width of the hidden and of the cell state.
+        units: int, width of the cell state.
+        projection: int, width of the hidden state and the output; None for `units`, without a projection.
+        coupled: bool, the input gate is 1 - the forget gate.
         **kwargs: the arguments of `Recurrent`: return_sequences, return_state, go_backwards, stateful, ...
 
     Call arguments:
         sequences: (batch, time, features).
-        initial_state: [hidden, cell], each (batch, units); zeros if left out.
+        initial_state: [hidden, cell], (batch, hidden) and (batch, units); zeros if left out.
         mask: (batch, time), True where a step counts.
 
     Returns:
-        (batch, units), or (batch, time, units) with `return_sequences`; followed by the final hidden and cell state
-        with `return_state`.
+        (batch, hidden), or (batch, time, hidden) with `return_sequences`, where hidden is `projection` or `units`;
+        followed by the final hidden and cell state with `return_state`.
 
     Raises:
-        SettingError: `units` is not a positive whole number.
+        SettingError: as `PeepholeLSTMCell`.
 
     Example:
-        >>> layer = PeepholeLSTM(8, return_sequences=True)
+        >>> layer = PeepholeLSTM(8, projection=3, return_sequences=True)
         >>> tuple(layer(np.ones((2, 20, 5))).shape)
-        (2, 20, 8)
+        (2, 20, 3)
     """
 
-    def __init__(self, units, **kwargs):
-        super().__init__(PeepholeLSTMCell(units, dtype=kwargs.get("dtype")), **kwargs)
+    def __init__(self, units, projection=None, coupled=False, **kwargs):
+        super().__init__(PeepholeLSTMCell(units, projection, coupled, dtype=kwargs.get("dtype")), **kwargs)
