@@ -2,6 +2,7 @@
 
 `plan` says how each recurrent layer leaves, `to_tflite` and `to_onnx` write files, `verify` runs them in the runtime
 that a device uses, `bundle` writes all that a device needs into one folder. `rule` adds a native form for a cell.
+`to_nir` writes a spiking network for neuromorphic hardware.
 """
 
 import importlib
@@ -10,6 +11,7 @@ _HOMES = {
     "plan": "zoo.export.planning",
     "to_tflite": "zoo.export.tflite",
     "to_onnx": "zoo.export.onnx",
+    "to_nir": "zoo.export.nir",
     "verify": "zoo.export.verification",
     "bundle": "zoo.export.bundling",
     "rule": "zoo.export.rules",

@@ -224,9 +224,12 @@ def test_mixed_precision_computes_in_half_and_keeps_weights_in_float32(case, dty
     for training in (False, True):
         output = half(x, training=training)
         assert keras.backend.standardize_dtype(output.dtype) == dtype.removeprefix("mixed_")
-        # bfloat16 has 8 bits of mantissa: steps of 1/256 near 1, a few of them after seven steps.
-        expected = layer(x, training=training)  # chance: drawn in float32 by both from the same seed
-        np.testing.assert_allclose(arrays(ops.cast(output, "float32"))[0], arrays(expected)[0], atol=0.03)
+        # chance: drawn in float32 by both from the same seed
+        got, expected = arrays(ops.cast(output, "float32"))[0], arrays(layer(x, training=training))[0]
+        if case.spikes:  # a voltage within 0.01 of a threshold, one in a hundred, may be on its other side
+            assert np.mean(got != expected) < 0.1
+        else:  # bfloat16 has 8 bits of mantissa: steps of 1/256 near 1, a few of them after seven steps
+            np.testing.assert_allclose(got, expected, atol=0.03)
 
 
 @each_layer
@@ -238,8 +241,9 @@ def test_training_lowers_the_loss_compiled_or_not(case):
         keras.utils.set_random_seed(1)
         model = keras.Sequential([keras.Input((TIME, FEATURES)), case.make(), keras.layers.Dense(1)])
         model.compile(keras.optimizers.Adam(0.03), "mse", jit_compile=jit_compile)
-        losses = model.fit(x, y, epochs=40 if case.chance else 12, verbose=0).history["loss"]
-        last = np.mean(losses[-3:]) if case.chance else losses[-1]  # with chance one loss says little
+        jumpy = case.chance or case.spikes  # one loss says little
+        losses = model.fit(x, y, epochs=40 if jumpy else 12, verbose=0).history["loss"]
+        last = np.mean(losses[-3:]) if jumpy else losses[-1]
         assert last < 0.5 * losses[0]
 
 
