@@ -15,6 +15,7 @@ class LayerCase:
     cell: Callable | None = None  # dtype -> the cell of a `Recurrent`, where no layer makes its own
     chance: bool = False  # training draws noise, and is compared where the same seed draws the same
     output_is_state: bool = True  # the output is the first state
+    spikes: bool = False  # outputs are 0 or 1: a rounded voltage can decide on one, and training moves in jumps
 
     def make(self, **more):
         given = {} if self.cell is None else {"cell": self.cell(more.get("dtype"))}
@@ -25,6 +26,18 @@ class LayerCase:
 
 
 LAYERS = [
+    LayerCase(
+        layers.LIF,
+        {
+            "units": 5,
+            "time_constant": 0.004,
+            "time_step": 0.0015,
+            "threshold": 0.6,
+            "slope": 2.0,
+            "recurrent": True,
+        },
+        spikes=True,
+    ),
     LayerCase(layers.FastGRNN, {"units": 5, "input_rank": 3, "recurrent_rank": 2, "density": 0.8}),
     LayerCase(layers.SLSTM, {"units": 6, "heads": 3}),
     LayerCase(layers.MinLSTM, {"units": 5}),
@@ -44,6 +57,8 @@ LAYERS = [
     ),
     LayerCase(layers.IndRNN, {"units": 5, "steps": 9, "activation": "tanh", "remember": True}),
     LayerCase(layers.PeepholeLSTM, {"units": 5}),
+    LayerCase(layers.PeepholeLSTM, {"units": 5, "coupled": True}),
+    LayerCase(layers.PeepholeLSTM, {"units": 5, "projection": 3, "coupled": True}),
     LayerCase(layers.Recurrent, cell=lambda dtype: layers.LSTMCell(5, dtype=dtype)),
     LayerCase(layers.Recurrent, cell=lambda dtype: layers.GRUCell(5, dtype=dtype)),
     LayerCase(
