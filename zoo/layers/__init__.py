@@ -7,6 +7,7 @@ from zoo.layers.fast_grnn import FastGRNN, FastGRNNCell, KeepLargest
 from zoo.layers.gru_cell import GRUCell
 from zoo.layers.indrnn import IndRNN, IndRNNCell, RecurrentBound, indrnn_stack
 from zoo.layers.layer_norm_lstm import LayerNormLSTM, LayerNormLSTMCell
+from zoo.layers.lif import LIF, LIFCell
 from zoo.layers.linear_recurrence import LinearCell, LinearRecurrence
 from zoo.layers.log_mel import LogMel
 from zoo.layers.lstm_cell import LSTMCell
@@ -23,6 +24,7 @@ from zoo.layers.variational_dropout import VariationalDropout
 from zoo.layers.zoneout import Zoneout, ZoneoutGRU, ZoneoutLSTM
 
 __all__ = [
+    "LIF",
     "SLSTM",
     "AudioAugment",
     "Cell",
@@ -34,6 +36,7 @@ __all__ = [
     "IndRNN",
     "IndRNNCell",
     "KeepLargest",
+    "LIFCell",
     "LSTMCell",
     "LayerNormLSTM",
     "LayerNormLSTMCell",
