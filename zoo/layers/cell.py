@@ -97,10 +97,25 @@ class Cell(keras.layers.Layer):
     def get_initial_state(self, batch_size=None):
         return [ops.zeros((batch_size, size), dtype=self.compute_dtype) for size in state_sizes(self)]
 
+    def get_initial_output(self, batch_size):
+        """Return zeros like the output of `advance`: what stands before the first step."""
+        size = self.output_size
+        return ops.zeros((batch_size, *(size if isinstance(size, (list, tuple)) else (size,))), self.compute_dtype)
+
 
 def project(cell, inputs, noise):
     """Return the cell's projection of inputs, with its noise if there is any."""
     return cell.project(inputs) if noise is None else cell.project(inputs, noise)
+
+
+def project_within_step(cell, inputs, values, noise):
+    """Project in `advance` of a cell around `cell`, whose `project_weights` have these values.
+
+    `project` reads the cell's own variables, so they stand for the values meanwhile. The noise is that of one step.
+    """
+    noise = keras.tree.map_structure(lambda part: None if part is None else ops.expand_dims(part, 0), noise)
+    with keras.StatelessScope(state_mapping=list(zip(cell.project_weights, values, strict=True))):
+        return project(cell, inputs, noise)
 
 
 def step_of(noise, t=0):

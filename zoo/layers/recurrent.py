@@ -77,7 +77,7 @@ class Recurrent(keras.layers.RNN):
             inputs, mask = ops.flip(inputs, axis=0), None if mask is None else ops.flip(mask, axis=0)
         steps, batch_size = ops.shape(inputs)[0], ops.shape(inputs)[1]
         noise = self.cell.draw_noise(steps, batch_size) if training else None
-        carry = [*initial_state, ops.zeros((batch_size, *_output_shape(self.cell)), dtype=initial_state[0].dtype)]
+        carry = [*initial_state, self.cell.get_initial_output(batch_size)]
         if training and self.checkpoint_every is not None:
             carry, outputs = self._run_in_segments(inputs, mask, noise, carry)
         else:
@@ -87,11 +87,9 @@ class Recurrent(keras.layers.RNN):
 
     def _run_in_segments(self, inputs, mask, noise, carry):
         noise, fixed_noise, join_noise = split_noise(noise)
-        variables = self.cell.weights
 
         def run(inputs, mask, noise, carry, weights, training):
-            # the cell reads its own variables, which stand for `weights` meanwhile: gradients need them as arguments
-            with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
+            with self.stepping_with(weights):
                 return self._run(inputs, mask, join_noise(noise, fixed_noise), carry, training)
 
         return run_segments(
@@ -100,10 +98,21 @@ class Recurrent(keras.layers.RNN):
             mask,
             noise,
             carry,
-            as_tensors(variables),
+            self.step_values(),
             every=self.checkpoint_every,
             return_sequences=self.return_sequences,
         )
+
+    def step_values(self):
+        """Return the list of tensors that steps read: the values of the cell's variables."""
+        return as_tensors(self.cell.weights)
+
+    def stepping_with(self, values):
+        """Return a context within which steps read `values` in place of `step_values()`.
+
+        For gradients, which need what the steps read as arguments.
+        """
+        return keras.StatelessScope(state_mapping=list(zip(self.cell.weights, values, strict=True)))
 
     def _run(self, inputs, mask, noise, carry, training):
         """Run the cell over time-major inputs from `carry`, the states and the output before."""
@@ -121,10 +130,6 @@ class Recurrent(keras.layers.RNN):
             unroll=self.unroll,
             training=training,
         )
-
-
-def _output_shape(cell):
-    return cell.output_size if isinstance(cell.output_size, (tuple, list)) else (cell.output_size,)
 
 
 class SequenceLayer(Recurrent):

@@ -1,10 +1,9 @@
 """Cells on top of each other, as one cell."""
 
 import keras
-from keras import ops
 
 from zoo.errors import SettingError
-from zoo.layers.cell import Cell, project, state_sizes
+from zoo.layers.cell import Cell, project, project_within_step, state_sizes
 from zoo.layers.cell_wrapper import check_cell
 
 
@@ -97,7 +96,7 @@ class StackedCells(Cell):
             part = None if noise is None else noise[i]
             own_weights = [next(weights) for _ in cell.advance_weights]
             if i > 0:
-                projected = _project_upper(cell, output, [next(weights) for _ in cell.project_weights], part)
+                projected = project_within_step(cell, output, [next(weights) for _ in cell.project_weights], part)
             own_states = [next(states) for _ in state_sizes(cell)]
             output, new = cell.advance(projected, recurrent[i], own_states, own_weights, part)
             new_states += new
@@ -116,10 +115,3 @@ class StackedCells(Cell):
 
 def _weights_of_upper(cell):
     return [*cell.advance_weights, *cell.project_weights]
-
-
-def _project_upper(cell, inputs, values, noise):
-    """Project within a step: `project` reads the cell's own variables, so they stand for `values` meanwhile."""
-    noise = keras.tree.map_structure(lambda part: None if part is None else ops.expand_dims(part, 0), noise)
-    with keras.StatelessScope(state_mapping=list(zip(cell.project_weights, values, strict=True))):
-        return project(cell, inputs, noise)
