@@ -72,6 +72,11 @@ class Cell(keras.layers.Layer):
         """The variables that `advance` reads."""
         return []
 
+    @property
+    def prunable_weights(self):
+        """The variables that pruning may set zeros in; unless overridden, the trainable ones named `...kernel`."""
+        return [weight for weight in self.trainable_weights if weight.name.endswith("kernel")]
+
     def draw_noise(self, steps, batch_size):
         """Return what is random in `steps` training steps, or None for a cell without chance.
 
@@ -93,6 +98,13 @@ class Cell(keras.layers.Layer):
         recalled = states if noise is None else self.recall(states, noise)
         recurrent = self.recur(recalled, as_tensors(self.recur_weights))
         return self.advance(projected, recurrent, states, as_tensors(self.advance_weights), noise)
+
+    def fold(self):
+        """Return the plain cell that computes the same at inference, such as a `keras.layers.LSTMCell`; by default itself.
+
+        Exporters take it in place of the cell, with the weights that it has at the time.
+        """
+        return self
 
     def get_initial_state(self, batch_size=None):
         return [ops.zeros((batch_size, size), dtype=self.compute_dtype) for size in state_sizes(self)]

@@ -40,6 +40,10 @@ class CellWrapper(Cell):
     def advance_weights(self):
         return self.cell.advance_weights
 
+    @property
+    def prunable_weights(self):
+        return self.cell.prunable_weights
+
     def draw_noise(self, steps, batch_size):
         noise = [self.cell.draw_noise(steps, batch_size), self.draw_own_noise(steps, batch_size)]
         return None if all(part is None for part in noise) else noise

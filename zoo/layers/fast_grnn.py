@@ -85,6 +85,10 @@ class FastGRNNCell(Cell):
     def advance_weights(self):
         return [self.bias, self.scales]
 
+    @property
+    def prunable_weights(self):
+        return [*self._kernels, *self._recurrent]
+
     def project(self, inputs):
         return _through(inputs, self._kernels)
 

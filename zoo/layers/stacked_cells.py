@@ -68,6 +68,10 @@ class StackedCells(Cell):
     def advance_weights(self):
         return [*self.cells[0].advance_weights, *(w for cell in self.cells[1:] for w in _weights_of_upper(cell))]
 
+    @property
+    def prunable_weights(self):
+        return [weight for cell in self.cells for weight in cell.prunable_weights]
+
     def draw_noise(self, steps, batch_size):
         noise = [cell.draw_noise(steps, batch_size) for cell in self.cells]
         return None if all(part is None for part in noise) else noise
