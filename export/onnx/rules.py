@@ -9,7 +9,7 @@ import tensorflow as tf
 from zoo import layers
 from zoo.export.onnx.activations import activation_attributes
 from zoo.export.onnx.standins import stand_in
-from zoo.export.rules import Unsuitable, find_rule, rule
+from zoo.export.rules import Unsuitable, find_rule, folded, rule
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Recurrence:
 def recurrent_op(use, target):
     """ONNX's op for this cell"""
     _check(use)
-    layer, recurrence = use.layer, describe(use.layer.cell)
+    layer, recurrence = use.layer, describe(use.cell)
 
     def run(sequences, initial_state, mask):
         x = tf.transpose(sequences, [1, 0, 2])
@@ -63,7 +63,7 @@ def bidirectional_op(use, target):
             raise Unsuitable(f"no ONNX op has the mathematics of {type(way).__name__}")
     if ways[0].go_backwards:
         raise Unsuitable("its forward layer goes backwards")
-    forward, backward = (describe(way.cell) for way in ways)
+    forward, backward = (describe(folded(way.cell)) for way in ways)
     if _kind(forward) != _kind(backward):
         raise Unsuitable("its two directions differ")
 
@@ -86,13 +86,15 @@ def describe(cell):
     """Return the `Recurrence` that computes what `cell` does.
 
     Raises:
-        Unsuitable: an activation that ONNX does not know.
+        Unsuitable: an activation that ONNX does not know, or a projection.
     """
+    if type(cell) is layers.PeepholeLSTMCell:
+        return _describe_peepholes(cell)
     units = cell.units
     gates = {keras.layers.SimpleRNNCell: 1, keras.layers.GRUCell: 3}.get(type(cell), 4)
-    kernel, recurrent_kernel = (np.asarray(w.numpy(), np.float32).T for w in (cell.kernel, cell.recurrent_kernel))
+    kernel, recurrent_kernel = (_value(w).T for w in (cell.kernel, cell.recurrent_kernel))
     bias = np.zeros((2, gates * units), np.float32)
-    if getattr(cell, "bias", None) is not None:
+    if cell.bias is not None:
         given = np.atleast_2d(cell.bias.numpy())  # (1, gates * units), or (2, ...) of a GRU with reset_after
         bias[: len(given)] = given
     if gates == 1:
@@ -104,14 +106,35 @@ def describe(cell):
         attributes["linear_before_reset"] = int(cell.reset_after)
         return Recurrence("GRU", units, kernel, recurrent_kernel, bias.ravel(), None, attributes)
     kernel, recurrent_kernel, bias = (_i_o_f_c(w, axis) for w, axis in ((kernel, 0), (recurrent_kernel, 0), (bias, 1)))
-    peephole = None
-    if isinstance(cell, layers.PeepholeLSTMCell):
-        p_i, p_f, p_o = cell.peephole.numpy()
-        peephole = np.concatenate([p_i, p_o, p_f])
-        attributes = activation_attributes(keras.activations.sigmoid, keras.activations.tanh, keras.activations.tanh)
-    else:
-        attributes = activation_attributes(cell.recurrent_activation, cell.activation, cell.activation)
-    return Recurrence("LSTM", units, kernel, recurrent_kernel, bias.ravel(), peephole, attributes)
+    attributes = activation_attributes(cell.recurrent_activation, cell.activation, cell.activation)
+    return Recurrence("LSTM", units, kernel, recurrent_kernel, bias.ravel(), None, attributes)
+
+
+def _describe_peepholes(cell):
+    if cell.projection is not None:
+        raise Unsuitable("the LSTM of ONNX has no projection")
+    units, peephole = cell.units, _value(cell.peephole)
+    weights = [_value(w) for w in (cell.kernel, cell.recurrent_kernel, cell.bias)]
+    if cell.coupled:
+        # As 1 - sigmoid(a) is sigmoid(-a), the input gate has the forget gate's weights, negated. The op's attribute
+        # input_forget would make f = 1 - i, and not every runtime heeds it: onnx's reference evaluator does not.
+        weights = [np.concatenate([-w[..., :units], w], axis=-1) for w in weights]
+        peephole = np.concatenate([-peephole[:1], peephole])
+    kernel, recurrent_kernel, bias = (_i_o_f_c(w, -1).T for w in weights)
+    p_i, p_f, p_o = peephole
+    return Recurrence(
+        "LSTM",
+        units,
+        kernel,
+        recurrent_kernel,
+        np.concatenate([bias, np.zeros_like(bias)]),
+        np.concatenate([p_i, p_o, p_f]),
+        activation_attributes(keras.activations.sigmoid, keras.activations.tanh, keras.activations.tanh),
+    )
+
+
+def _value(variable):
+    return np.asarray(variable.numpy(), np.float32)
 
 
 def _check(use):

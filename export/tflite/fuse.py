@@ -91,14 +91,15 @@ def _read_state(editor, graph, outputs, state, final):
         return []
     # Joined with the last output, so that no partition of the graph can read the state before the op has run.
     batch, units = shape_of(graph.tensors[state])
+    width = shape_of(graph.tensors[outputs])[-1]  # that of a projection is not `units`
     options = schema.StridedSliceOptionsT()
     options.shrinkAxisMask, options.beginMask, options.endMask = 2, 5, 5
     ends = [editor.add_constant(graph, np.array(end, "int32"), "last") for end in ([0, -1, 0], [0, 0, 0], [1, 1, 1])]
-    last = editor.add_tensor(graph, [batch, units], "last")
-    joined = editor.add_tensor(graph, [batch, 2 * units], "last_and_state")
+    last = editor.add_tensor(graph, [batch, width], "last")
+    joined = editor.add_tensor(graph, [batch, width + units], "last_and_state")
     joining = schema.ConcatenationOptionsT()
     joining.axis = 1
-    part = [editor.add_constant(graph, np.array(place, "int32"), "part") for place in ([0, units], [batch, units])]
+    part = [editor.add_constant(graph, np.array(place, "int32"), "part") for place in ([0, width], [batch, units])]
     return [
         editor.operator("STRIDED_SLICE", [outputs, *ends], [last], options),
         editor.operator("CONCATENATION", [last, state], [joined], joining),

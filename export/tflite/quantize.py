@@ -15,7 +15,7 @@ _KINDS = {
     "CONV_2D": ({1: 0}, 5),
     "DEPTHWISE_CONV_2D": ({1: 3}, 6),
     "GATHER": ({0: None}, 2),
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": (dict.fromkeys(range(1, 12)), 3),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": (dict.fromkeys([*range(1, 12), 16]), 3),
     "UNIDIRECTIONAL_SEQUENCE_RNN": (dict.fromkeys((1, 2)), 3),
 }
 
@@ -23,8 +23,9 @@ _KINDS = {
 def dynamic_int8(editor):
     """Store the weights of the model in `editor` as int8, in place.
 
-    What becomes int8: kernels of dense, convolutional and embedding layers, kernels, recurrent kernels and peepholes
-    of fused recurrent layers, and the same within the bodies of loops, wherever an op has at least `SMALLEST` weights.
+    What becomes int8: kernels of dense, convolutional and embedding layers, kernels, recurrent kernels, peepholes and
+    projections of fused recurrent layers, and the same within the bodies of loops, wherever an op has at least
+    `SMALLEST` weights.
     Symmetric, with one scale for each output channel where the op takes that (dense, convolution), else one for each
     matrix. What stays float32: inputs, outputs, biases, states, and all of a layer with `quantizable = False`.
     Inside an op, activations are brought to int8 by the range that they have at that moment.

@@ -12,6 +12,7 @@ from zoo.errors import ExportError
 from zoo.export.rules import Unsuitable, rule
 from zoo.export.tflite.fuse import LSTM, RNN
 from zoo.layers import PeepholeLSTMCell
+from zoo.layers.cell import state_sizes
 
 
 def _loop_is_quicker(use, target):
@@ -19,7 +20,7 @@ def _loop_is_quicker(use, target):
 
     It ran on x86; for phones, whose kernels of these ops are other code, nothing was measured and the op stays.
     """
-    steps, units = use.shape[1], use.layer.cell.units
+    steps, units = use.shape[1], use.cell.units
     if target != "linux" or steps is None:
         return None
     if use.layer.return_sequences and steps > units:  # the loop shifts all outputs at every turn
@@ -30,27 +31,32 @@ def _loop_is_quicker(use, target):
 @rule(keras.layers.LSTMCell, format="tflite", unless=_loop_is_quicker)
 def lstm(use, target):
     """one UNIDIRECTIONAL_SEQUENCE_LSTM"""
-    cell = use.layer.cell
+    cell = use.cell
     _check_use(use)
     _check_activation(cell.activation, keras.activations.tanh)
     _check_activation(cell.recurrent_activation, keras.activations.sigmoid)
-    return _run(use.layer, lambda: _lstm_weights(cell), LSTM, states=2)
+    return _run(use.layer, lambda: _lstm_weights(cell), LSTM)
 
 
 @rule(PeepholeLSTMCell, format="tflite", unless=_loop_is_quicker)
 def peephole_lstm(use, target):
     """one UNIDIRECTIONAL_SEQUENCE_LSTM with peepholes"""
-    cell = use.layer.cell
+    cell = use.cell
     _check_use(use)
     if target == "mcu":
         raise Unsuitable("the LSTM of TFLite Micro has no peepholes")
-    return _run(use.layer, lambda: _lstm_weights(cell, peephole=list(_value(cell.peephole))), LSTM, states=2)
+
+    def weights():
+        projection = None if cell.projection is None else _value(cell.projection_kernel).T
+        return _lstm_weights(cell, _value(cell.peephole), projection)
+
+    return _run(use.layer, weights, LSTM)
 
 
 @rule(keras.layers.SimpleRNNCell, format="tflite", unless=_loop_is_quicker)
 def simple_rnn(use, target):
     """one UNIDIRECTIONAL_SEQUENCE_RNN"""
-    cell = use.layer.cell
+    cell = use.cell
     _check_use(use)
     if target == "mcu":
         raise Unsuitable("TFLite Micro has no UNIDIRECTIONAL_SEQUENCE_RNN")
@@ -59,7 +65,7 @@ def simple_rnn(use, target):
     def weights():
         return [_value(cell.kernel).T, _value(cell.recurrent_kernel).T, _bias(cell, cell.units)]
 
-    return _run(use.layer, weights, RNN, states=1)
+    return _run(use.layer, weights, RNN)
 
 
 def _check_use(use):
@@ -75,12 +81,18 @@ def _check_activation(found, expected):
         raise Unsuitable(f"the op has {expected.__name__} where this layer has {name}")
 
 
-def _lstm_weights(cell, peephole=()):
-    """Return inputs 1 to 17 of the op: W and R of i f c o, each (units, inputs); p of i f o; b; no projection."""
-    units = cell.units
-    kernels = np.split(_value(cell.kernel).T, 4)
-    recurrent = np.split(_value(cell.recurrent_kernel).T, 4)
-    return [*kernels, *recurrent, *(peephole or [None] * 3), *np.split(_bias(cell, 4 * units), 4), None, None]
+def _lstm_weights(cell, peephole=None, projection=None):
+    """Return inputs 1 to 17 of the op: W and R of i f c o, each (units, inputs); p of i f o; b; projection W and b.
+
+    None stands for what the cell has not. Without the weights of an input gate the op's is 1 - f.
+    """
+    gates = cell.kernel.shape[-1] // cell.units
+    coupled = [None] * (4 - gates)
+    kernels = np.split(_value(cell.kernel).T, gates)
+    recurrent = np.split(_value(cell.recurrent_kernel).T, gates)
+    peepholes = [None] * 3 if peephole is None else [*coupled, *peephole]
+    biases = np.split(_bias(cell, gates * cell.units), gates)
+    return [*coupled, *kernels, *coupled, *recurrent, *peepholes, *coupled, *biases, projection, None]
 
 
 def _bias(cell, size):
@@ -92,34 +104,35 @@ def _value(variable):
         return keras.ops.convert_to_numpy(variable).astype("float32")
 
 
-def _run(layer, weights, marker, *, states):
-    """Return the `run` of a rule: `layer` as the op behind `marker`, which has this many states of (batch, units)."""
-    units = layer.cell.units
+def _run(layer, weights, marker):
+    """Return the `run` of a rule: `layer` as the op behind `marker`, whose states are the cell's."""
+    sizes = state_sizes(layer.cell)
 
     def run(sequences, initial_state, mask):
         if sequences.shape[0] is None:
             raise ExportError(f"layer {layer.name} is given batches of unknown size; its op needs a fixed one")
         if layer.go_backwards:
             sequences = tf.reverse(sequences, [1])
-        shape = (sequences.shape[0], units)
-        initial_state = initial_state or [tf.zeros(shape)] * states
+        batch_size = sequences.shape[0]
+        initial_state = initial_state or [tf.zeros((batch_size, size)) for size in sizes]
         constants = [np.zeros(0, "float32") if w is None else w for w in weights()]
-        outputs, *finals = _marked(marker, shape, states)(sequences, *constants, *initial_state)
+        outputs, *finals = _marked(marker, batch_size, sizes)(sequences, *constants, *initial_state)
         return outputs[:, -1], outputs, [outputs[:, -1], *finals]
 
     return run
 
 
-def _marked(marker, shape, states):
+def _marked(marker, batch_size, sizes):
     """Return a function of the op's inputs that the converter keeps whole; only its outputs' shapes count."""
 
     @tf.function(
         autograph=False,
         experimental_implements=f'name: "{marker}" attr {{ key: "tfl_fusable_op" value {{ b: true }} }}',
     )
-    def stand_in(sequences, *others):
-        outputs = tf.zeros([shape[0], tf.shape(sequences)[1], shape[1]])
-        outputs.set_shape([shape[0], sequences.shape[1], shape[1]])
-        return outputs, *[tf.zeros(shape) for _ in range(states - 1)]  # the first state is the last output
+    def stand_in(sequences, *_):
+        hidden, *others = sizes  # the first state is the last output
+        outputs = tf.zeros([batch_size, tf.shape(sequences)[1], hidden])
+        outputs.set_shape([batch_size, sequences.shape[1], hidden])
+        return outputs, *[tf.zeros((batch_size, size)) for size in others]
 
     return stand_in

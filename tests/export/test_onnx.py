@@ -16,6 +16,7 @@ from zoo.layers import PeepholeLSTM, PeepholeLSTMCell
 LAYERS = {
     "lstm": (keras_layers.LSTM, "LSTM", {}),
     "peephole_lstm": (PeepholeLSTM, "LSTM", {}),
+    "coupled": (PeepholeLSTM, "LSTM", {"coupled": True}),
     "gru_reset_after": (keras_layers.GRU, "GRU", {"reset_after": True}),
     "gru_reset_before": (keras_layers.GRU, "GRU", {"reset_after": False}),
     "simple_rnn": (keras_layers.SimpleRNN, "RNN", {}),
@@ -81,6 +82,16 @@ def test_the_two_directions_may_have_activations_of_their_own(tmp_path):
     assert op_histogram(assert_exports(model, tmp_path, {"x": sequences(3, 6, 5)}))["RNN"] == 1
 
 
+def test_one_op_may_have_coupled_gates_in_one_direction_only(tmp_path):
+    pair = (
+        PeepholeLSTM(4, return_sequences=True),
+        PeepholeLSTM(4, coupled=True, return_sequences=True, go_backwards=True),
+    )
+    x = keras.Input((None, 5), name="x")
+    model = randomise(keras.Model(x, keras_layers.Bidirectional(pair[0], backward_layer=pair[1])(x)))
+    assert op_histogram(assert_exports(model, tmp_path, {"x": sequences(3, 6, 5)}))["LSTM"] == 1
+
+
 def test_two_directions_of_different_kinds_are_two_ops(tmp_path):
     pair = PeepholeLSTM(4), keras_layers.LSTM(4, go_backwards=True)
     x = keras.Input((None, 5), name="x")
@@ -117,10 +128,10 @@ def test_a_cell_in_keras_rnn_is_native_too(cell, op, tmp_path):
     assert op_histogram(assert_exports(model, tmp_path, {"x": sequences(2, 6, 5)}))[op] == 1
 
 
-def test_onnx_own_reference_agrees_on_the_peepholes(tmp_path):
-    model = randomise(
-        keras.Sequential([keras.Input((None, 5), name="x"), PeepholeLSTM(4, return_sequences=True)], name="peep")
-    )
+@pytest.mark.parametrize("variant", [{}, {"coupled": True}])
+def test_onnx_own_reference_agrees_on_the_peepholes(variant, tmp_path):
+    layer = PeepholeLSTM(4, return_sequences=True, **variant)
+    model = randomise(keras.Sequential([keras.Input((None, 5), name="x"), layer], name="peep"))
     x = sequences(2, 6, 5)
     path = export.to_onnx(model, tmp_path / "m.onnx")
     (given,) = onnx.reference.ReferenceEvaluator(str(path)).run(None, {"x": x})

@@ -117,6 +117,21 @@ def test_int8_is_a_third_of_the_size_and_close(model, file, tmp_path):
     assert np.sqrt(np.mean((given - expected) ** 2)) < 0.1 * expected.std()
 
 
+@pytest.mark.parametrize(
+    ("variant", "op"),
+    [({"coupled": True}, "com.microsoft.DynamicQuantizeLSTM"), ({"projection": 24, "coupled": True}, "Scan")],
+    ids=["coupled", "coupled and projected"],
+)
+def test_int8_files_of_variants_of_the_peephole_lstm_are_close_too(variant, op, tmp_path):
+    model = keras.Sequential([keras.Input((None, 16), name="x"), PeepholeLSTM(64, return_sequences=True, **variant)])
+    randomise(model, 0.1)
+    x = {"x": sequences(8, 20, 16, spread=1.0)}
+    path = export.to_onnx(model, tmp_path / "m.onnx", scheme="dynamic_int8")
+    (expected,), (given,) = model_answers(model, x).values(), answers(path, x).values()
+    assert op_histogram(path)[op] == 1
+    assert np.sqrt(np.mean((given - expected) ** 2)) < 0.1 * expected.std()  # as above
+
+
 def test_what_onnx_runtime_has_no_int8_form_for_stays_exact(tmp_path):
     layers = [keras.Input((None, 5), name="x"), keras_layers.GRU(8, return_sequences=True), keras_layers.SimpleRNN(8)]
     model = randomise(keras.Sequential(layers))

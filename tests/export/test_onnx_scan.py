@@ -113,6 +113,19 @@ def test_masked_steps_hold_the_state_and_repeat_the_output(kind, return_sequence
     assert_loops(model, tmp_path, {"x": sequences(4, 7, 5), "mask": holes})
 
 
+@pytest.mark.parametrize("coupled", [False, True])
+def test_a_projection_which_the_op_lacks_is_a_scan_and_the_plan_says_why(coupled, tmp_path):
+    x = keras.Input((None, 5), name="x")
+    y, hidden, memory = PeepholeLSTM(4, projection=3, coupled=coupled, return_sequences=True, return_state=True)(x)
+    both = keras_layers.Bidirectional(PeepholeLSTM(4, projection=2, coupled=coupled))(y)
+    model = randomise(keras.Model(x, {"both": both, "hidden": hidden, "memory": memory}))
+    choices = export.plan(model, format="onnx").choices
+    assert [(c.form, c.reason) for c in choices] == [("loop", "the LSTM of ONNX has no projection")] * 3
+    path = assert_exports(model, tmp_path, {"x": sequences(1, 6, 5)}, {"x": sequences(3, 4, 5)})
+    histogram = op_histogram(path)
+    assert histogram["Scan"] == 3 and "LSTM" not in histogram
+
+
 def test_masked_steps_can_give_zeros(tmp_path):
     x, mask = keras.Input((None, 5), name="x"), keras.Input((None,), dtype="bool", name="mask")
     layer = keras_layers.RNN(keras_layers.GRUCell(4), return_sequences=True, zero_output_for_mask=True)
@@ -144,8 +157,8 @@ def test_a_zoo_cell_in_keras_rnn_loops_too(tmp_path):
     assert_loops(model, tmp_path, {"x": sequences(3, 6, 5)})
 
 
-def test_a_cell_that_reads_the_model_around_it_keeps_a_loop_and_its_values(tmp_path):
+def test_a_cell_may_read_the_model_around_it(tmp_path):
     model = Attentive()
     model(sequences(2, 6, 5))
-    path = assert_exports(randomise(model, 0.5), tmp_path, {"input": sequences(3, 6, 5)})
-    assert op_histogram(path)["Loop"] == 1
+    body = assert_loops(randomise(model, 0.5), tmp_path, {"input": sequences(3, 6, 5)}, {"input": sequences(1, 6, 5)})
+    assert len(body.input) == 3  # the output before, the state, the input: the memory is neither carried nor scanned

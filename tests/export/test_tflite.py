@@ -4,15 +4,33 @@ import keras
 import numpy as np
 import pytest
 from litert_runs import RESOLVERS, answers, assert_same, model_answers, randomise, sequences
+from numpy_rnn import peephole_lstm
 
 from zoo import export
 from zoo.export.tflite import op_histogram
 from zoo.layers import PeepholeLSTM, PeepholeLSTMCell
 
 pytest.importorskip("ai_edge_litert")
+
+
+def projected(units, **options):
+    return PeepholeLSTM(units, projection=3, **options)
+
+
+def coupled(units, **options):
+    return PeepholeLSTM(units, coupled=True, **options)
+
+
+def coupled_and_projected(units, **options):
+    return PeepholeLSTM(units, projection=9, coupled=True, **options)  # wider than the memory, which is allowed
+
+
 LAYERS = {
     "lstm": (keras.layers.LSTM, "UNIDIRECTIONAL_SEQUENCE_LSTM"),
     "peephole_lstm": (PeepholeLSTM, "UNIDIRECTIONAL_SEQUENCE_LSTM"),
+    "projected": (projected, "UNIDIRECTIONAL_SEQUENCE_LSTM"),
+    "coupled": (coupled, "UNIDIRECTIONAL_SEQUENCE_LSTM"),
+    "coupled_and_projected": (coupled_and_projected, "UNIDIRECTIONAL_SEQUENCE_LSTM"),
     "simple_rnn": (keras.layers.SimpleRNN, "UNIDIRECTIONAL_SEQUENCE_RNN"),
 }
 
@@ -69,22 +87,16 @@ def test_inputs_and_outputs_keep_their_names(exported):
     assert [details["name"] for details in interpreter.get_input_details()] == ["x"]
 
 
-def test_the_peephole_op_computes_the_formula(tmp_path):
-    model = randomise(keras.Sequential([keras.Input((9, 5), name="x"), PeepholeLSTM(3)]))
-    kernel, recurrent, bias, peephole = (w.numpy().astype("float64") for w in model.weights)
+@pytest.mark.parametrize("variant", [{}, {"projection": 2}, {"coupled": True}, {"projection": 2, "coupled": True}])
+def test_the_peephole_op_computes_the_formula(variant, tmp_path):
+    model = keras.Sequential([keras.Input((9, 5), name="x"), PeepholeLSTM(3, return_sequences=True, **variant)])
+    weights = [w.numpy().astype("float64") for w in randomise(model).weights]
     x = sequences(1, 9, 5)
-
-    def sigmoid(a):
-        return 1 / (1 + np.exp(-a))
-
-    h = c = np.zeros((1, 3))
-    for t in range(9):
-        i, f, g, o = np.split(x[:, t] @ kernel + h @ recurrent + bias, 4, axis=1)
-        i, f = sigmoid(i + peephole[0] * c), sigmoid(f + peephole[1] * c)
-        c = f * c + i * np.tanh(g)
-        h = sigmoid(o + peephole[2] * c) * np.tanh(c)
+    states = [np.zeros((1, size)) for size in model.layers[0].cell.state_size]
+    outputs, *_ = peephole_lstm(x, weights, states)
     path = export.to_tflite(model, tmp_path / "m.tflite")
-    assert_same(path, {"x": x}, {"output": h})
+    assert op_histogram(path)["UNIDIRECTIONAL_SEQUENCE_LSTM"] == 1
+    assert_same(path, {"x": x}, {"output": outputs})
 
 
 def test_a_cell_in_keras_own_rnn_layer_takes_the_native_form(tmp_path):
@@ -150,6 +162,7 @@ def test_nan_in_one_invocation_does_not_reach_the_next(tmp_path):
         (keras.layers.LSTM(4, recurrent_activation="hard_sigmoid"), "linux", "sigmoid where this layer"),
         (keras.layers.SimpleRNN(4, activation="relu"), "linux", "tanh where this layer has relu"),
         (PeepholeLSTM(4), "mcu", "TFLite Micro has no peepholes"),
+        (PeepholeLSTM(4, projection=2, coupled=True), "mcu", "TFLite Micro has no peepholes"),
         (keras.layers.SimpleRNN(4), "mcu", "TFLite Micro has no UNIDIRECTIONAL_SEQUENCE_RNN"),
         (keras.layers.GRU(4), "linux", "no native tflite op"),
     ],

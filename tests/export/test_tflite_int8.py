@@ -17,6 +17,9 @@ K = keras.layers
 LAYERS = {
     "lstm": (lambda: K.LSTM(32, return_sequences=True), (12, 16)),
     "peephole_lstm": (lambda: PeepholeLSTM(32, return_sequences=True), (12, 16)),
+    "projected": (lambda: PeepholeLSTM(32, projection=16, return_sequences=True), (12, 4)),
+    "coupled": (lambda: PeepholeLSTM(32, coupled=True, return_sequences=True), (12, 16)),
+    "coupled_and_projected": (lambda: PeepholeLSTM(32, 16, True, return_sequences=True), (12, 4)),
     "simple_rnn": (lambda: K.SimpleRNN(32, return_sequences=True), (12, 16)),
     "gru_in_a_loop": (lambda: K.GRU(32, return_sequences=True), (12, 16)),
     "dense": (lambda: K.Dense(32), (64,)),

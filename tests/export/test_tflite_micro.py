@@ -19,12 +19,18 @@ def stacked_lstm():
     return keras.Model(x, keras.layers.LSTM(5, go_backwards=True)(y, initial_state=[hidden, cell]))
 
 
-def peephole_lstm():
-    return keras.Sequential([keras.Input((9, 4), name="x"), PeepholeLSTM(5, return_sequences=True)])
+def peephole_lstm(**variant):
+    return keras.Sequential([keras.Input((9, 4), name="x"), PeepholeLSTM(5, return_sequences=True, **variant)])
+
+
+def coupled_and_projected():
+    return peephole_lstm(projection=3, coupled=True)
 
 
 @pytest.mark.parametrize(
-    ("make", "op"), [(stacked_lstm, "UNIDIRECTIONAL_SEQUENCE_LSTM"), (peephole_lstm, "WHILE")], ids=["lstm", "peephole"]
+    ("make", "op"),
+    [(stacked_lstm, "UNIDIRECTIONAL_SEQUENCE_LSTM"), (peephole_lstm, "WHILE"), (coupled_and_projected, "WHILE")],
+    ids=["lstm", "peephole", "coupled and projected"],
 )
 def test_tflite_micro_gives_what_the_model_gives_at_every_invocation(make, op, tmp_path):
     model = randomise(make())
