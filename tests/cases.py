@@ -15,6 +15,7 @@ class LayerCase:
     cell: Callable | None = None  # dtype -> the cell of a `Recurrent`, where no layer makes its own
     chance: bool = False  # training draws noise, and is compared where the same seed draws the same
     output_is_state: bool = True  # the output is the first state
+    by_batch: bool = False  # training normalises by the batch, so that it is not what inference is
     spikes: bool = False  # outputs are 0 or 1: a rounded voltage can decide on one, and training moves in jumps
 
     def make(self, **more):
@@ -55,6 +56,8 @@ LAYERS = [
             "seed": 3,
         },
     ),
+    LayerCase(layers.BatchNormLSTM, {"units": 5, "momentum": 0.7}, by_batch=True),
+    LayerCase(layers.BatchNormLSTM, {"units": 5, "steps": 9, "momentum": 0.7}, by_batch=True),
     LayerCase(layers.IndRNN, {"units": 5, "steps": 9, "activation": "tanh", "remember": True}),
     LayerCase(layers.PeepholeLSTM, {"units": 5}),
     LayerCase(layers.PeepholeLSTM, {"units": 5, "coupled": True}),
@@ -90,6 +93,24 @@ LAYERS = [
     ),
     LayerCase(layers.ZoneoutGRU, {"units": 5, "rate": 0.3, "seed": 3}, chance=True),
     LayerCase(layers.ZoneoutLSTM, {"units": 5, "cell_rate": 0.2, "hidden_rate": 0.4, "seed": 3}, chance=True),
+]
+
+MEMORY_FEATURES = 6
+# Cells that attend to a memory, which their layer is called with: test_attention.py asks of them what test_contract.py
+# asks of the others.
+ATTENTION = [
+    LayerCase(
+        layers.AttentiveRecurrent,
+        cell=lambda dtype: layers.AdditiveAttention(layers.LSTMCell(5, dtype=dtype), 3, MEMORY_FEATURES),
+    ),
+    LayerCase(
+        layers.AttentiveRecurrent,
+        cell=lambda dtype: layers.DotAttention(
+            layers.StackedCells([layers.IndRNNCell(5, activation="tanh", dtype=dtype), layers.GRUCell(3, dtype=dtype)]),
+            4,
+            MEMORY_FEATURES,
+        ),
+    ),
 ]
 
 RECIPES = ["keyword_spotting"]

@@ -6,6 +6,8 @@ import cases
 
 from zoo import layers, recipes
 
+ALL = [*cases.LAYERS, *cases.ATTENTION]
+
 
 def without_a_case(kind, covered):
     """The public classes of a kind that no case covers, but those that others are made from."""
@@ -14,11 +16,11 @@ def without_a_case(kind, covered):
 
 
 def test_every_sequence_layer_has_a_case():
-    assert not without_a_case(layers.Recurrent, {case.layer for case in cases.LAYERS})
+    assert not without_a_case(layers.Recurrent, {case.layer for case in ALL})
 
 
 def test_every_cell_has_a_case():
-    assert not without_a_case(layers.Cell, {type(case.make().cell) for case in cases.LAYERS})
+    assert not without_a_case(layers.Cell, {type(case.make().cell) for case in ALL})
 
 
 def test_every_recipe_has_a_case():

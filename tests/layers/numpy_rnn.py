@@ -101,3 +101,49 @@ def lif_gradients(x, kernel, bias, recurrent_kernel, d_spikes, *, time_constant,
         d_recurrent += (spikes[:, t - 1] if t else zeros).T @ d_raised
         d_next = d_raised
     return d_x, d_kernel, d_bias, d_recurrent
+
+
+def lstm_step(x, h, c, weights):
+    """One step of the LSTM without peepholes: h, c."""
+    kernel, recurrent_kernel, bias = weights
+    zi, zf, zc, zo = np.split(x @ kernel + h @ recurrent_kernel + bias, 4, axis=-1)
+    c = sigmoid(zf) * c + sigmoid(zi) * np.tanh(zc)
+    return sigmoid(zo) * np.tanh(c), c
+
+
+def weigh(scores, memory, mask):
+    """Softmax of each row's scores (memory steps,) over its steps that count, and the mean of the memory by it."""
+    attention = np.zeros_like(scores)
+    for row, score in enumerate(scores):
+        kept = np.arange(len(score)) if mask is None else np.flatnonzero(mask[row])
+        if len(kept):
+            parts = np.exp(score[kept] - score[kept].max())
+            attention[row, kept] = parts / parts.sum()
+    return attention, np.einsum("bs,bsf->bf", attention, memory)
+
+
+def bahdanau(x, memory, mask, own, lstm):
+    """Bahdanau et al.'s attention around an LSTM: all outputs, h, c, all attention."""
+    h = c = np.zeros((len(x), lstm[1].shape[0]))
+    outputs, looked = [], []
+    for t in range(x.shape[1]):
+        hidden = np.tanh(memory @ own["key_kernel"] + (h @ own["query_kernel"] + own["bias"])[:, None])
+        attention, context = weigh((hidden @ own["score_kernel"])[..., 0], memory, mask)
+        h, c = lstm_step(np.concatenate([x[:, t], context], axis=-1), h, c, lstm)
+        outputs.append(h)
+        looked.append(attention)
+    return np.stack(outputs, axis=1), h, c, np.stack(looked, axis=1)
+
+
+def luong(x, memory, mask, own, lstm):
+    """Luong et al.'s general attention with input feeding around an LSTM: all outputs, h, c, output, all attention."""
+    h = c = np.zeros((len(x), lstm[1].shape[0]))
+    fed = np.zeros((len(x), own["output_kernel"].shape[1]))
+    outputs, looked = [], []
+    for t in range(x.shape[1]):
+        h, c = lstm_step(np.concatenate([x[:, t], fed], axis=-1), h, c, lstm)
+        attention, context = weigh(np.einsum("bsf,fu,bu->bs", memory, own["key_kernel"], h), memory, mask)
+        fed = np.tanh(np.concatenate([context, h], axis=-1) @ own["output_kernel"])
+        outputs.append(fed)
+        looked.append(attention)
+    return np.stack(outputs, axis=1), h, c, fed, np.stack(looked, axis=1)

@@ -1,7 +1,11 @@
 """Recurrent cells, and the layer that runs them."""
 
+from zoo.layers.additive_attention import AdditiveAttention
+from zoo.layers.attentive_recurrent import AttentiveRecurrent
 from zoo.layers.audio_augment import AudioAugment, SpectrogramMask
+from zoo.layers.batch_norm_lstm import BatchNormLSTM, BatchNormLSTMCell
 from zoo.layers.cell import Cell
+from zoo.layers.dot_attention import DotAttention
 from zoo.layers.echo_state import EchoState, EchoStateCell
 from zoo.layers.fast_grnn import FastGRNN, FastGRNNCell, KeepLargest
 from zoo.layers.gru_cell import GRUCell
@@ -26,8 +30,13 @@ from zoo.layers.zoneout import Zoneout, ZoneoutGRU, ZoneoutLSTM
 __all__ = [
     "LIF",
     "SLSTM",
+    "AdditiveAttention",
+    "AttentiveRecurrent",
     "AudioAugment",
+    "BatchNormLSTM",
+    "BatchNormLSTMCell",
     "Cell",
+    "DotAttention",
     "EchoState",
     "EchoStateCell",
     "FastGRNN",
