@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from zoo.data.keywords import load_keywords
-from zoo.errors import DataError
+from zoo.errors import DataError, SettingError
 from zoo.recipes import keyword_spotting_device
 from zoo.recipes.base import Recipe, setting
 
@@ -24,9 +24,10 @@ _NETWORKS = ("lstm", "small", "crnn")
 class KeywordSpotting(Recipe):
     """Tell a spoken word, from raw samples to label probabilities in one model.
 
-    The networks: "lstm" is a peephole LSTM after kws_streaming's lstm_peep; "small" a plain LSTM for microcontrollers;
-    "crnn" two convolutions and a GRU. All start with log-mel features whose level follows the loudest sound so far, so
-    that neither loudness nor noise between words matters; training changes speed, pitch, tilt and noise of each clip.
+    The networks: "lstm" is a peephole LSTM after kws_streaming's lstm_peep, which has `projection=200`; "small" a plain
+    LSTM for microcontrollers; "crnn" two convolutions and a GRU. All start with log-mel features whose level follows
+    the loudest sound so far, so that neither loudness nor noise between words matters; training changes speed, pitch,
+    tilt and noise of each clip.
 
         samples (batch, sample_rate seconds) -> probabilities (batch, labels)
 
@@ -48,6 +49,7 @@ class KeywordSpotting(Recipe):
     data: str = setting("demo", "demo (synthetic), fsdd, speech_commands, or a folder of one sub-folder per label")
     network: str = setting("lstm", "lstm, small (for microcontrollers) or crnn", choices=_NETWORKS)
     units: int = setting(0, "width of the recurrent layer; 0 is the network's own", least=0)
+    projection: int = setting(0, "width that the network lstm projects its hidden state to; 0 for none", least=0)
     sample_rate: int = setting(8000, "Hz; recordings are converted", above=0)
     seconds: float = setting(1.0, "length of a clip in seconds; recordings are cut or padded", above=0.0)
     test_speaker: str = setting("", "a speaker to test on, heard nowhere else; empty for the set's own split")
@@ -57,6 +59,14 @@ class KeywordSpotting(Recipe):
     learning_rate: float = setting(0.002, "the highest of the schedule", above=0.0)
     seed: int = setting(0, "of weights, order, augmentation", least=0)
     skip_bad: bool = setting(False, "leave out unusable recordings, naming them, instead of stopping")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.projection and self.network != "lstm":
+            raise SettingError(
+                f"projection is {self.projection} and network {self.network!r}, which has none; "
+                "expected projection=0, or network='lstm'."
+            )
 
     def load(self):
         """Return the recordings, `zoo.data.keywords.Keywords`; read once and kept."""
@@ -88,7 +98,7 @@ class KeywordSpotting(Recipe):
         x = keras.layers.BatchNormalization(center=False, scale=False, momentum=0.9, name="normalise")(x)
         x = SpectrogramMask(seed=self.seed + 1, name="mask")(x)
         if self.network == "lstm":
-            x = PeepholeLSTM(self.units or 500, name="recurrent")(x)
+            x = PeepholeLSTM(self.units or 500, self.projection or None, name="recurrent")(x)
         elif self.network == "small":
             x = keras.layers.LSTM(self.units or 40, name="recurrent")(x)
         else:

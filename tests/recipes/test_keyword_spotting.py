@@ -39,6 +39,15 @@ def test_models_say_the_same_after_saving(network, tmp_path):
 def test_lstm_is_a_peephole_lstm_of_500_units_unless_told_otherwise():
     layer = KeywordSpotting().model().get_layer("recurrent")
     assert type(layer).__name__ == "PeepholeLSTM" and layer.cell.units == 500
+    assert layer.cell.projection is None
+
+
+def test_with_its_projection_lstm_has_the_weights_of_kws_streamings_lstm_peep():
+    layer = KeywordSpotting(projection=200).model().get_layer("recurrent")
+    mels, units, hidden = 32, 500, 200
+    # four gates of inputs, hidden state and bias; three peepholes; the projection
+    assert layer.count_params() == 4 * units * (mels + hidden + 1) + 3 * units + units * hidden
+    assert layer.output.shape == (None, hidden)
 
 
 def test_the_sample_rate_and_length_reach_the_model():
@@ -111,6 +120,8 @@ def test_examples_come_from_the_test_split():
         ({"sample_rate": 0}, "sample_rate is 0, expected an int above 0"),
         ({"seconds": 0.0}, "seconds is 0.0"),
         ({"epochs": 0}, "epochs is 0"),
+        ({"projection": -1}, "projection is -1, expected an int of 0 or more"),
+        ({"projection": 20, "network": "crnn"}, "projection is 20 and network 'crnn', which has none"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
     ],
 )
