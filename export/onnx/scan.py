@@ -5,6 +5,7 @@ import contextlib
 import keras
 import tensorflow as tf
 
+from zoo import layers
 from zoo.export.onnx.conversion import to_graph, trace
 from zoo.export.onnx.graphs import subgraphs
 from zoo.export.onnx.standins import stand_in
@@ -28,22 +29,26 @@ def loops_replaced(uses, plan):
 def _scan_loop(layer):
     """Return a function with the face of `layer.inner_loop` that leaves a `Scan` in the trace.
 
-    A cell that reads a tensor of the model around it, such as the encoder's outputs, keeps Keras' own loop.
+    A cell that reads a tensor of the model around it, but for a memory that it attends to, keeps Keras' own loop.
     """
 
     def inner_loop(sequences, initial_state, mask, training=False):
         stepper = Stepper(layer, initial_state)
         scanned, carried = stepper.scanned(sequences, mask), keras.tree.flatten(initial_state)
+        attends = isinstance(layer, layers.AttentiveRecurrent)
+        shared = layer.cell.attended if attends else []
 
         def step(*tensors):
-            """(previous output, states, input[, mask]) -> (output, new states, output once more to be collected)"""
+            """(previous output, states, input[, mask], shared) -> (output, new states, output to be collected)"""
             previous, *rest = tensors
-            output, new_states = stepper.step(previous, rest[: len(carried)], rest[len(carried) :])
+            states, now = rest[: len(carried)], rest[len(carried) : len(carried) + len(scanned)]
+            with layer.cell.reading(rest[len(carried) + len(now) :]) if attends else contextlib.nullcontext():
+                output, new_states = stepper.step(previous, states, now)
             return [tf.identity(output), *map(tf.identity, new_states), tf.identity(output)]
 
         start = [stepper.zero_output(scanned), *carried]
         try:
-            final, states, outputs = _scan(step, start, scanned, backwards=layer.go_backwards)
+            final, states, outputs = _scan(step, start, scanned, shared, backwards=layer.go_backwards)
         except _ReadsOutside:  # a Loop can: Keras' own, as tf2onnx makes it
             return type(layer).inner_loop(layer, sequences, initial_state, mask, training)
         return final, time_first(outputs), keras.tree.pack_sequence_as(initial_state, states)
@@ -51,35 +56,51 @@ def _scan_loop(layer):
     return inner_loop
 
 
-def _scan(step, carried, scanned, *, backwards):
+def _scan(step, carried, scanned, shared, *, backwards):
     """Put a `Scan` into the trace; return (final output, final states, outputs of all steps (time, batch, ...)).
 
+    The body reads the tensors in `shared` by their names in the model around it: neither carried nor copied.
+
     Raises:
-        _ReadsOutside: the step reads a tensor that is neither carried nor scanned.
+        _ReadsOutside: the step reads a tensor that is neither carried, scanned nor shared.
     """
     carried_specs = [_spec(tensor, tensor.shape[1:], f"state_{i}") for i, tensor in enumerate(carried)]
     scanned_specs = [_spec(tensor, tensor.shape[2:], f"scanned_{i}") for i, tensor in enumerate(scanned)]
     names = [f"new_{spec.name}" for spec in carried_specs] + ["collected"]
-    traced = trace(step, [*carried_specs, *scanned_specs])
+    shared_specs = [_spec(tensor, tensor.shape[1:], f"shared_{i}") for i, tensor in enumerate(shared)]
+    traced = trace(step, [*carried_specs, *scanned_specs, *shared_specs])
     if not traced.stands_alone:
         raise _ReadsOutside
 
     def build(nodes, inputs, outputs):
+        own = len(carried) + len(scanned)
         body = _with_own_names(to_graph(traced, names), f"{nodes.scope}/step")
+        _read_around(body, inputs[own:])
         written = [name or f"{nodes.scope}/unused_{i}" for i, name in enumerate(outputs)]
         if not outputs[-1]:
             del body.output[-1], written[-1]
         directions = [int(backwards)] * len(scanned)
-        nodes.add("Scan", inputs, written, body=body, num_scan_inputs=len(scanned), scan_input_directions=directions)
+        attributes = {"num_scan_inputs": len(scanned), "scan_input_directions": directions}
+        nodes.add("Scan", inputs[:own], written, body=body, **attributes)
 
     specs = [tf.TensorSpec(spec.shape, spec.dtype) for spec in carried_specs]
     specs.append(tf.TensorSpec([scanned[0].shape[0], *carried_specs[0].shape], carried_specs[0].dtype))
-    final, *states, outputs = stand_in(build, [*carried, *scanned], specs)
+    final, *states, outputs = stand_in(build, [*carried, *scanned, *shared], specs)
     return final, states, outputs
 
 
 class _ReadsOutside(Exception):
     pass
+
+
+def _read_around(body, names):
+    """Let `body` read the tensors of these names around it in place of its last inputs."""
+    first = len(body.input) - len(names)
+    renamed = {value.name: name for value, name in zip(body.input[first:], names, strict=True)}
+    del body.input[first:]
+    for part in subgraphs(body):
+        for node in part.node:
+            node.input[:] = [renamed.get(name, name) for name in node.input]
 
 
 def _spec(tensor, rest, name):

@@ -1,0 +1,105 @@
+"""Attention leaves in both formats as its model: encoder and decoder in one file, the decoder alone, one step of it."""
+
+import cases
+import keras
+import numpy as np
+import onnx
+import pytest
+from litert_runs import assert_same, model_answers, randomise, sequences
+from onnx_runs import answers, assert_exports
+
+from zoo import export
+from zoo.export.onnx import op_histogram
+from zoo.export.onnx.graphs import subgraphs
+
+pytestmark = pytest.mark.on_tensorflow
+each_cell = pytest.mark.parametrize("case", cases.ATTENTION, ids=str)
+TIME, STEPS, FEATURES = 5, 7, 4
+
+
+def masks(rows):
+    """Masks of memories: with holes, and of the last row nothing is left."""
+    mask = np.random.default_rng(3).random((rows, STEPS)) < 0.6
+    mask[-1] = rows == 1
+    return mask
+
+
+def decoder(case, steps=STEPS, **options):
+    """The memory and its mask are inputs of the model."""
+    x, memory = keras.Input((TIME, FEATURES), name="x"), keras.Input((steps, cases.MEMORY_FEATURES), name="memory")
+    mask = keras.Input((steps,), dtype="bool", name="mask")
+    layer = case.make(return_sequences=True, return_state=True, return_attention=True, **options)
+    results = layer(x, memory=memory, memory_mask=mask)
+    return randomise(keras.Model([x, memory, mask], {f"y{i}": y for i, y in enumerate(results)}), 0.4)
+
+
+def inputs(rows, time=TIME):
+    memory = sequences(rows, STEPS, cases.MEMORY_FEATURES, spread=1.0)
+    return {"x": sequences(rows, time, FEATURES, spread=1.0), "memory": memory, "mask": masks(rows)}
+
+
+@each_cell
+@pytest.mark.parametrize("go_backwards", [False, True])
+def test_a_decoder_in_onnx_is_a_scan_for_any_batch_and_memory(case, go_backwards, tmp_path):
+    path = assert_exports(decoder(case, None, go_backwards=go_backwards), tmp_path, inputs(1), inputs(3))
+    assert op_histogram(path)["Scan"] == 1
+    carried = [value.name for part in subgraphs(onnx.load(path).graph)[1:] for value in part.input]
+    assert len(carried) == 2 + len(case.make().cell.state_names)  # output, states and input: no memory among them
+
+
+@each_cell
+def test_a_decoder_in_tflite_answers_as_the_model(case, tmp_path):
+    model = decoder(case)
+    path = export.to_tflite(model, tmp_path / "m.tflite", batch_size=2)
+    assert_same(path, inputs(2), model_answers(model, inputs(2)))
+
+
+@each_cell
+def test_encoder_and_decoder_leave_in_one_file(case, tmp_path):
+    seen, said = keras.Input((STEPS, FEATURES), name="seen"), keras.Input((TIME, FEATURES), name="said")
+    encoded = keras.layers.GRU(cases.MEMORY_FEATURES, return_sequences=True)(keras.layers.Masking()(seen))
+    outputs = case.make(return_sequences=True)(said, memory=encoded)
+    model = randomise(keras.Model([seen, said], {"y": outputs}), 0.4)
+    given = {"seen": sequences(2, STEPS, FEATURES), "said": sequences(2, TIME, FEATURES)}
+    given["seen"][1, 4:] = 0  # the mask goes with the encoder's outputs to the decoder
+    assert_exports(model, tmp_path, given)
+    path = export.to_tflite(model, tmp_path / "m.tflite", batch_size=2)
+    assert_same(path, given, model_answers(model, given))
+
+
+class DecoderStep(keras.layers.Layer):
+    """One step with its state outside and the memory's keys computed before: what a device runs in its own loop."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.cell = cell
+
+    def call(self, inputs, states, attended):
+        return self.cell(inputs, states, attended)
+
+
+@each_cell
+def test_a_step_file_run_step_by_step_is_the_decoder(case, tmp_path):
+    model, rows = decoder(case), 2
+    cell, given = model.layers[-1].cell, inputs(2)
+    expected = model_answers(model, given)
+    attended = [keras.ops.convert_to_numpy(part) for part in cell.attend(given["memory"], given["mask"])]
+    now = {"x": given["x"][:, 0]}
+    states = [keras.ops.convert_to_numpy(state) for state in cell.get_initial_state(rows)]
+    now |= {f"state_{i}": state for i, state in enumerate(states)}
+    now |= {f"attended_{i}": part for i, part in enumerate(attended)}
+    ins = {name: keras.Input(batch_shape=(rows, *value.shape[1:]), name=name) for name, value in now.items()}
+    of = lambda kind: [tensor for name, tensor in ins.items() if name.startswith(kind)]  # noqa: E731
+    output, new_states, attention = cell(ins["x"], of("state"), of("attended"))
+    outs = {"output": output, "attention": attention, **{f"new_{i}": state for i, state in enumerate(new_states)}}
+    step = keras.Model(list(ins.values()), outs)
+    lite = export.to_tflite(step, tmp_path / "step.tflite", batch_size=rows)
+    path = export.to_onnx(step, tmp_path / "step.onnx")
+    assert not {"Scan", "Loop"} & set(op_histogram(path))
+    for t in range(TIME):
+        now["x"] = given["x"][:, t]
+        assert_same(lite, now, model_answers(step, now))
+        after = answers(path, now)
+        for name, whole in (("output", "y0"), ("attention", f"y{1 + len(states)}")):
+            np.testing.assert_allclose(after[name], expected[whole][:, t], atol=1e-5)  # the project's, as in onnx_runs
+        now |= {f"state_{i}": after[f"new_{i}"] for i in range(len(states))}
