@@ -52,10 +52,11 @@ class IndRNNCell(Cell):
         h[t] = act(x[t] W + b + u * h[t-1])
 
     The weights: `kernel` (features, units), `bias` (units,), `recurrent` (units,), within `RecurrentBound(steps)`. The
-    kernel starts Glorot uniform, which keeps the variance of the inputs; the bias at zero. The recurrent weights start
-    uniform in [0, 2^(1/steps)], units of every memory between one step and all; with `remember`, in
-    [2^(-1/steps), 2^(1/steps)], where every unit keeps between half and twice of what it saw first: for the last layer
-    of a network whose answer depends on the distant past.
+    recurrent weights start as the authors' do: uniform in [0, 2^(1/steps)], units of every memory between one step and
+    all; with `remember`, in [2^(-1/steps), 2^(1/steps)], where every unit keeps between half and twice of what it saw
+    first: for the last layer of a network whose answer depends on the distant past. (Their code allows a growth of 5 in
+    place of 2 for pixel by pixel digits.) Ours is that the kernel starts Glorot uniform, which keeps the variance of
+    the inputs, in place of a narrower range; the bias starts at zero.
 
     Args:
         units: int, width of the state.
@@ -162,6 +163,11 @@ def indrnn_stack(sequences, units, depth, *, steps=None, residual=False, batch_n
 
     where norm is batch normalisation over batch and time, or nothing. The last layer starts with long memories if
     `steps` is known, the others with memories of every length.
+
+    Plain stacks are the paper's, with its normalisation after the activation. The residual form is ours: like the
+    paper's it leaves the sum free of any activation, so that gradients reach the first layer as they are, but it adds
+    over every layer, the last one too, and normalises a layer's inputs. The authors add over blocks of two recurrences,
+    each normalised between weight and recurrence, and ends in a plain layer.
 
     Args:
         sequences: (batch, time, features), of a functional model or an array.
