@@ -40,7 +40,7 @@ def observe(model, signature):
             finally:
                 inside.pop()
             if hasattr(layer, "cell") and layer.return_sequences:  # a loop may lose the number of steps on its way
-                outputs = result[0] if layer.return_state else result
+                outputs = result[0] if isinstance(result, tuple) else result
                 outputs.set_shape([None, sequences.shape[1], *outputs.shape[2:]])
             return result
 
