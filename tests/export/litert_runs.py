@@ -46,7 +46,8 @@ def randomise(model, spread=0.7):
     generator = np.random.default_rng(1)
     for weight in model.weights:
         if keras.backend.standardize_dtype(weight.dtype).startswith("float"):
-            weight.assign(generator.normal(size=weight.shape) * spread)
+            values = generator.normal(size=weight.shape) * spread
+            weight.assign(1 + values**2 if weight.name.endswith("variance") else values)
     return model
 
 
