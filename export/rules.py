@@ -33,6 +33,23 @@ class Use:
     initial_state: bool
     within: str | None
 
+    @property
+    def cell(self):
+        """The cell that the layer runs, folded where that makes it a plain one."""
+        return folded(self.layer.cell)
+
+
+def folded(cell):
+    """Return the plain cell that computes what `cell` does at inference, `cell` itself where there is none."""
+    import tensorflow as tf
+
+    from zoo import layers
+
+    if not isinstance(cell, layers.Cell):
+        return cell
+    with tf.init_scope():  # out of a function that is being traced, where variables have values
+        return cell.fold()
+
 
 def rule(cell_class, *, format, unless=None):
     """Register the native form of a cell for one format.
@@ -83,7 +100,7 @@ def find_rule(use, *, format):
         return _RULES[format].get(keras.layers.Bidirectional)
     if not loops_as_known(use.layer) or not any(type(use.layer).call is one.call for one in _known_layers()):
         return None
-    return _RULES[format].get(type(use.layer.cell))
+    return _RULES[format].get(type(use.cell))
 
 
 def loops_as_known(layer):
@@ -96,4 +113,5 @@ def _known_layers():
 
     from zoo import layers
 
-    return keras.layers.RNN, keras.layers.SimpleRNN, keras.layers.LSTM, keras.layers.GRU, layers.Recurrent
+    ours = layers.Recurrent, layers.BatchNormLSTM  # whose loop is another in training only
+    return keras.layers.RNN, keras.layers.SimpleRNN, keras.layers.LSTM, keras.layers.GRU, *ours

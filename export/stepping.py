@@ -5,6 +5,7 @@ import tensorflow as tf
 from keras import ops
 
 from zoo import layers
+from zoo.export.rules import folded
 
 
 class Stepper:
@@ -19,7 +20,7 @@ class Stepper:
     """
 
     def __init__(self, layer, initial_state):
-        self.layer, self.cell, self._structure = layer, layer.cell, initial_state
+        self.layer, self.cell, self._structure = layer, folded(layer.cell), initial_state
         self._project, self._step = _split(self.cell)
 
     def scanned(self, sequences, mask):

@@ -38,7 +38,7 @@ def _while_loop(layer, *, target):
         stepper = Stepper(layer, initial_state)
         scanned = stepper.scanned(sequences, mask)
         steps = scanned[0].shape[0]
-        at_once = min(steps, 1 if target == "mcu" else _steps_at_once(layer.cell))  # flash is dear
+        at_once = min(steps, 1 if target == "mcu" else _steps_at_once(stepper.cell))  # flash is dear
         zero, carried = stepper.zero_output(scanned), tf.nest.flatten(initial_state)
 
         def turn(t, previous, states, collected, *, count=at_once):
