@@ -57,13 +57,21 @@ class AttentiveRecurrent(Recurrent):
         super().__init__(cell, **kwargs)
         self.return_attention = bool(return_attention)
 
-    def call(self, sequences, initial_state=None, mask=None, memory=None, memory_mask=None, training=False):
+    def call(
+        self,
+        sequences,
+        initial_state=None,
+        mask=None,
+        memory=None,
+        memory_mask=None,
+        sequences_mask=None,  # where Keras puts the mask that comes with `sequences`, in a layer with other inputs too
+        training=False,
+    ):
         check_memory(self.cell, memory, memory_mask)
         batches = {tensor.shape[0] for tensor in (sequences, memory)} - {None}
         if len(batches) > 1:
             raise SettingError(f"memory is of {memory.shape[0]} rows; expected one for each of {sequences.shape[0]}")
-        if mask is None:  # Keras fills it in for layers of one argument only
-            mask = getattr(sequences, "_keras_mask", None)
+        mask = sequences_mask if mask is None else mask
         with self.cell.reading(self.cell.attend(memory, memory_mask)):
             result = super().call(sequences, initial_state=initial_state, mask=mask, training=training)
         joined, *states = result if self.return_state else [result]
