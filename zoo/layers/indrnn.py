@@ -167,7 +167,7 @@ def indrnn_stack(sequences, units, depth, *, steps=None, residual=False, batch_n
     Plain stacks are the paper's, with its normalisation after the activation. The residual form is ours: like the
     paper's it leaves the sum free of any activation, so that gradients reach the first layer as they are, but it adds
     over every layer, the last one too, and normalises a layer's inputs. The authors add over blocks of two recurrences,
-    each normalised between weight and recurrence, and ends in a plain layer.
+    each normalised between weight and recurrence, and end in a plain layer.
 
     Args:
         sequences: (batch, time, features), of a functional model or an array.
