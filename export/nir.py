@@ -146,9 +146,7 @@ def _check(layer, others):
             wrong = "returns its states; set return_state=False"
     elif type(layer) is keras.layers.Dense:
         if layer.activation is not keras.activations.linear:
-            wrong = (
-                f"has the activation {layer.activation.__name__}, and NIR none; leave it out, or follow Dense by LIF"
-            )
+            wrong = "has an activation, and NIR has none; leave it out, or let LIF follow"
         elif layer.quantization_mode is not None:
             wrong = "is quantized; export the model before it is"
     elif not isinstance(layer, keras.layers.Dropout):

@@ -143,6 +143,13 @@ def started_from_another(inputs):
     return LIF(4, name="it")(inputs, initial_state=states)
 
 
+def quantized():
+    dense = keras.layers.Dense(4, name="it")
+    model = network(LIF(4, **SETTINGS), dense)
+    dense.quantize("int8")
+    return model
+
+
 UNUSABLE = {
     "another layer": (lambda: network(keras.layers.LayerNormalization(name="it")), "'it' is a LayerNormalization"),
     "what is no layer": (lambda: functional(lambda x: LIF(4, **SETTINGS)(x) * 2.0), "is a Multiply"),
@@ -150,7 +157,8 @@ UNUSABLE = {
         lambda: functional(lambda x: keras.layers.Add(name="it")([x, LIF(6, **SETTINGS)(x)])),
         "'it' is a Add",
     ),
-    "an activation": (lambda: network(keras.layers.Dense(4, "relu", name="it")), "'it' has the activation relu"),
+    "an activation": (lambda: network(keras.layers.Dense(4, "relu", name="it")), "'it' has an activation"),
+    "int8": (quantized, "'it' is quantized"),
     "another cell": (lambda: network(Recurrent(GRUCell(4), name="it")), "'it' has a cell of the type GRUCell"),
     "backwards": (lambda: network(LIF(4, go_backwards=True, name="it")), "'it' goes backwards"),
     "a state": (lambda: functional(lambda x: LIF(4, return_state=True, name="it")(x)[1]), "'it' returns its states"),

@@ -88,19 +88,18 @@ def test_a_fresh_layer_fires_for_inputs_of_variance_one():
 
 def test_it_learns_which_of_two_inputs_spiked_first():
     """The answer is in the order alone: every example has one spike on each input."""
-    generator = np.random.default_rng(0)
-    times = generator.permuted(np.tile(np.arange(12), (128, 1)), axis=1)[:, :2]
-    x = np.zeros((128, 12, 2), "float32")
-    x[np.arange(128)[:, None], times, [0, 1]] = 1
+    times = np.array([(a, b) for a in range(8) for b in range(8) if a != b])
+    x = np.zeros((len(times), 8, 2), "float32")
+    x[np.arange(len(times))[:, None], times, [0, 1]] = 1
     y = (times[:, 0] < times[:, 1]).astype("float32")
     neurons = {"time_constant": 0.01, "recurrent": True, "return_sequences": True}
     model = keras.Sequential(
-        [keras.Input((12, 2)), LIF(32, **neurons), keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(1)]
+        [keras.Input((8, 2)), LIF(32, **neurons), keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(1)]
     )
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(0.02), loss, metrics=[keras.metrics.BinaryAccuracy(threshold=0.0)])
-    model.fit(x, y, epochs=60, batch_size=128, verbose=0)
-    assert model.evaluate(x, y, verbose=0)[1] > 0.8  # half without a gradient through the spikes
+    model.compile(keras.optimizers.Adam(0.03), loss, metrics=[keras.metrics.BinaryAccuracy(threshold=0.0)])
+    model.fit(x, y, epochs=40, batch_size=len(x), verbose=0)
+    assert model.evaluate(x, y, verbose=0)[1] > 0.75  # half without a gradient through the spikes
 
 
 @pytest.mark.parametrize("name", ["time_constant", "time_step", "threshold", "slope"])
