@@ -29,6 +29,7 @@ except ImportError:  # on a device, where the zoo is not installed
 
 
 CARD, EXAMPLE, LABELS = "card.json", "example.npz", "labels.json"
+NEXT, RESET = "_next", "reset"  # of the name of a state's next value; the signature that makes all states zeros
 LARGEST = 1 << 30  # bytes: no model for a device is larger, and nothing larger is read
 DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}
 
@@ -36,12 +37,15 @@ DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)
 class Session:
     """A model file, loaded in the runtime that a device uses, on one thread.
 
+    A file that keeps its state, or gives it from hand to hand, goes on where the last call ended.
+
     Args:
         path: a .tflite or .onnx file.
 
     Attributes:
-        inputs: {name: (shape, dtype)}, with -1 for an open size.
-        outputs: names of the results.
+        inputs: {name: (shape, dtype)}, with -1 for an open size; without the states.
+        outputs: names of the results, likewise.
+        streams: whether a call goes on where the last ended, until `reset`.
 
     Call arguments:
         {input name: array}.
@@ -61,7 +65,18 @@ class Session:
             raise DataError(f"{path} has {path.stat().st_size} bytes; expected a model of at most {LARGEST}")
         if path.suffix not in (".tflite", ".onnx"):
             raise DataError(f"{path.name} ends in {path.suffix or 'nothing'}; expected a .tflite or .onnx model")
+        self._clear = None
         (self._load_tflite if path.suffix == ".tflite" else self._load_onnx)(path)
+        self._states = {name: self.inputs.pop(name) for name in list(self.inputs) if f"{name}{NEXT}" in self.outputs}
+        self.outputs = [name for name in self.outputs if name.removesuffix(NEXT) not in self._states]
+        self.streams = bool(self._states or self._clear)
+        self._before = {}
+
+    def reset(self):
+        """Let the next call begin afresh."""
+        self._before = {}
+        if self._clear:
+            self._clear()
 
     def _load_tflite(self, path):
         try:
@@ -76,10 +91,12 @@ class Session:
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise DataError(f"{path.name} is refused by LiteRT: {_first_line(error)}") from None
-        signature = next(iter(interpreter.get_signature_list().values()), None)
-        if signature is None:
+        signatures = list(interpreter.get_signature_list())
+        if not signatures:
             raise DataError(f"{path.name} has no signature that names its inputs; export it with a signature")
-        runner = interpreter.get_signature_runner()
+        runner = interpreter.get_signature_runner(signatures[0])
+        if RESET in signatures[1:]:
+            self._clear = lambda: interpreter.get_signature_runner(RESET)()  # one that is kept would block invoke()
         inputs, outputs = runner.get_input_details(), runner.get_output_details()
         self.inputs = {
             n: (tuple(int(s) for s in (d["shape_signature"] if len(d["shape_signature"]) else d["shape"])), d["dtype"])
@@ -111,8 +128,8 @@ class Session:
             i.name: (tuple(s if isinstance(s, int) else -1 for s in i.shape), DTYPES.get(i.type))
             for i in session.get_inputs()
         }
-        self.outputs = [output.name for output in session.get_outputs()]
-        self._run = lambda arrays: dict(zip(self.outputs, session.run(self.outputs, arrays), strict=True))
+        self.outputs = names = [output.name for output in session.get_outputs()]
+        self._run = lambda arrays: dict(zip(names, session.run(names, arrays), strict=True))
 
     def __call__(self, arrays):
         if set(arrays) != set(self.inputs):
@@ -124,7 +141,13 @@ class Session:
             if len(array.shape) != len(shape) or any(s not in (-1, a) for s, a in zip(shape, array.shape, strict=True)):
                 raise DataError(f"input {name!r} has shape {array.shape}; the model takes {shape}, -1 for any size")
             checked[name] = array
-        return self._run(checked)
+        for name, (shape, dtype) in self._states.items():
+            if name not in self._before:
+                batch = len(next(iter(checked.values())))
+                self._before[name] = np.zeros([batch if size == -1 else size for size in shape], dtype)
+        said = self._run({**checked, **self._before})
+        self._before = {name: said.pop(f"{name}{NEXT}") for name in self._states}
+        return {name: said[name] for name in self.outputs}
 
 
 def read_card(folder):

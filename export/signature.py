@@ -23,17 +23,22 @@ class Signature:
     output_names: Callable
 
 
-def signature(model, *, batch_size, time_steps=None):
-    """Return the `Signature` of a model that starts afresh at every call.
+def signature(model, *, batch_size, time_steps=None, state="reset"):
+    """Return the `Signature` of a model.
 
     Args:
         model: a built Keras model: functional, sequential, or a subclass that was called once.
         batch_size: size of the first axis, None to leave it open.
-        time_steps: size for a second axis that the model leaves open.
+        time_steps: size for a second axis that the model leaves open; of a chunk, where the state is kept.
+        state: "reset", the model starts afresh at every call; else it goes on, see `zoo.export.streaming`.
 
     Raises:
         ExportError: not a Keras model, never built, or an input that no device file can take.
     """
+    if state != "reset":
+        from zoo.export.streaming import streaming_signature
+
+        return streaming_signature(model, batch_size=batch_size, time_steps=time_steps)
     specs = input_specs(model, batch_size=batch_size, time_steps=time_steps)
     return Signature(specs, flat_call(model), lambda outputs: output_names(model, outputs))
 

@@ -42,9 +42,10 @@ def to_onnx(
             Runtime has no such form for stays float32: GRU, SimpleRNN, `Scan`, convolutions, and every layer with
             `quantizable = False`.
         target: "linux", "android", "mcu" or "web".
-        state: "reset", every run starts from the initial state.
+        state: "reset", every run starts from the initial state; "external", a run takes a chunk and the states as
+            inputs, zeros before the first chunk, and gives the next states as outputs named so and "_next".
         representative_data: for schemes that calibrate; none of these does.
-        time_steps: length of the time axis, for models that leave it open and must not.
+        time_steps: length of the time axis, for models that leave it open and must not; of a chunk, with states.
         plan: what `zoo.export.plan(model, format="onnx")` returned, with overrides; made here if left out.
 
     Returns:
@@ -58,7 +59,7 @@ def to_onnx(
     if representative_data is not None:
         raise SettingError(f"scheme {scheme!r} does not calibrate; leave representative_data out")
     path = check_path(path, ".onnx")
-    entry = signature(model, batch_size=None, time_steps=time_steps)
+    entry = signature(model, batch_size=None, time_steps=time_steps, state=state)
     uses = tracing.observe(model, entry)
     if plan is None:
         plan = choose(uses, format="onnx", target=target)

@@ -38,8 +38,17 @@ class RunningLevel(keras.layers.Layer):
             raise SettingError(f"RunningLevel: range_db must be above 0, received {range_db!r}")
         self.range_db, self.lowest_db = range_db, lowest_db
 
+    @property
+    def lowest(self):
+        """The level of silence, as a natural logarithm of energy."""
+        return self.lowest_db * _DB
+
     def call(self, features):
-        level = ops.maximum(ops.max(features, axis=-1, keepdims=True), self.lowest_db * _DB)  # (batch, frames, 1)
+        return self.relative(features, self.levels(features))
+
+    def levels(self, features):
+        """Return the loudest energy up to each frame, `(batch, frames, 1)`."""
+        level = ops.maximum(ops.max(features, axis=-1, keepdims=True), self.lowest)
         reach = 1  # level[t] is the maximum of this many frames up to t
         while reach < features.shape[1]:
             level = ops.concatenate(
@@ -47,7 +56,11 @@ class RunningLevel(keras.layers.Layer):
                 axis=1,
             )
             reach *= 2
-        return ops.maximum(features - level, -self.range_db * _DB)
+        return level
+
+    def relative(self, features, levels):
+        """Return `features` relative to `levels`, cut off below the range."""
+        return ops.maximum(features - levels, -self.range_db * _DB)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -1,0 +1,5 @@
+"""Models that read a sequence chunk by chunk and keep what they need of the past."""
+
+from zoo.export.streaming.signature import Streamed, streaming_signature
+
+__all__ = ["Streamed", "streaming_signature"]
