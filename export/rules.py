@@ -41,14 +41,9 @@ class Use:
 
 def folded(cell):
     """Return the plain cell that computes what `cell` does at inference, `cell` itself where there is none."""
-    import tensorflow as tf
-
     from zoo import layers
 
-    if not isinstance(cell, layers.Cell):
-        return cell
-    with tf.init_scope():  # out of a function that is being traced, where variables have values
-        return cell.fold()
+    return cell.fold() if isinstance(cell, layers.Cell) else cell
 
 
 def rule(cell_class, *, format, unless=None):

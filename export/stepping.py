@@ -5,7 +5,6 @@ import tensorflow as tf
 from keras import ops
 
 from zoo import layers
-from zoo.export.rules import folded
 
 
 class Stepper:
@@ -17,11 +16,13 @@ class Stepper:
     Args:
         layer: a built RNN layer.
         initial_state: its initial state, in the structure that the cell has.
+        cell: what `folded` gave for its cell before the trace began, in which no variables can be made; its cell as it
+            is if left out.
     """
 
-    def __init__(self, layer, initial_state):
-        self.layer, self.cell, self._structure = layer, folded(layer.cell), initial_state
-        self._project, self._step = _split(self.cell)
+    def __init__(self, layer, initial_state, cell=None):
+        self.layer, self._structure = layer, initial_state
+        self._project, self._step = _split(cell or layer.cell)
 
     def scanned(self, sequences, mask):
         """Return what each step reads, a list of tensors (time, batch, ...): the projected inputs, and the mask."""

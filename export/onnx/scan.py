@@ -9,7 +9,7 @@ from zoo import layers
 from zoo.export.onnx.conversion import to_graph, trace
 from zoo.export.onnx.graphs import subgraphs
 from zoo.export.onnx.standins import stand_in
-from zoo.export.rules import loops_as_known
+from zoo.export.rules import folded, loops_as_known
 from zoo.export.stepping import Stepper, time_first
 
 
@@ -32,8 +32,10 @@ def _scan_loop(layer):
     A cell that reads a tensor of the model around it, but for a memory that it attends to, keeps Keras' own loop.
     """
 
+    cell = folded(layer.cell)
+
     def inner_loop(sequences, initial_state, mask, training=False):
-        stepper = Stepper(layer, initial_state)
+        stepper = Stepper(layer, initial_state, cell)
         scanned, carried = stepper.scanned(sequences, mask), keras.tree.flatten(initial_state)
         attends = isinstance(layer, layers.AttentiveRecurrent)
         shared = layer.cell.attended if attends else []

@@ -5,7 +5,7 @@ import math
 
 import tensorflow as tf
 
-from zoo.export.rules import loops_as_known
+from zoo.export.rules import folded, loops_as_known
 from zoo.export.stepping import Stepper, time_first
 
 STEPS_AT_ONCE = 4  # steps in one turn of a loop, which costs some microseconds whatever it does
@@ -33,12 +33,13 @@ def loops_replaced(uses, plan):
 
 def _while_loop(layer, *, target):
     """Return a function with the face of `layer.inner_loop`."""
+    cell = folded(layer.cell)
 
     def inner_loop(sequences, initial_state, mask, training=False):
-        stepper = Stepper(layer, initial_state)
+        stepper = Stepper(layer, initial_state, cell)
         scanned = stepper.scanned(sequences, mask)
         steps = scanned[0].shape[0]
-        at_once = min(steps, 1 if target == "mcu" else _steps_at_once(stepper.cell))  # flash is dear
+        at_once = min(steps, 1 if target == "mcu" else _steps_at_once(cell))  # flash is dear
         zero, carried = stepper.zero_output(scanned), tf.nest.flatten(initial_state)
 
         def turn(t, previous, states, collected, *, count=at_once):
