@@ -1,4 +1,4 @@
-"""Dot-product attention: the memory is scored by how much it is like the state."""
+"""Dot-product attention: the memory is scored by how much it is like the output."""
 
 import keras
 from keras import ops
@@ -9,19 +9,18 @@ from zoo.layers.cell import state_sizes
 
 @keras.saving.register_keras_serializable("zoo")
 class DotAttention(AttentionCell):
-    """Let a cell read, after each step, what its new state is like in a memory.
+    """Let a cell read, after each step, what its output is like in a memory.
 
-    Luong's global attention with the general score and with input feeding: what was read, joined with the state, is
-    the output of the step, and beside the inputs of the next, so that the cell knows where it has looked.
+    Luong's global attention with the general score and with input feeding: what was read, joined with the cell's
+    output, is the output of the step, and beside the inputs of the next, so that the cell knows where it has looked.
 
-        y[t], states[t] = cell([x[t], o[t-1]], states[t-1])
+        h[t], states[t] = cell([x[t], o[t-1]], states[t-1])
         e[t, s] = h[t] . (m[s] W_k)                                for each step s of the memory m
         a[t]    = softmax of e[t] over the steps that count        the attention, (batch, memory steps)
         z[t]    = sum over s of a[t, s] m[s]                       the context
         o[t]    = tanh([z[t], h[t]] W_c)                           the output, and the last of the states
 
-    where h is the first of the cell's states: the hidden state of an LSTM, the first cell's of `StackedCells`. Of a row
-    whose memory is all masked, attention and context are zero.
+    Of a row whose memory is all masked, attention and context are zero.
 
     The weights: `key_kernel` W_k (memory_features, size of h), `output_kernel` W_c (memory_features + size of h,
     units), and the cell's. The kernels start Glorot uniform, which keeps the variance of what they multiply.
@@ -60,7 +59,7 @@ class DotAttention(AttentionCell):
         self.output_size = self.units
 
     def build(self, input_shape):
-        hidden, kernel = state_sizes(self.cell)[0], {"initializer": "glorot_uniform"}
+        hidden, kernel = self.cell.output_size, {"initializer": "glorot_uniform"}
         self.key_kernel = self.add_weight(shape=(self.memory_features, hidden), **kernel, name="key_kernel")
         self.output_kernel = self.add_weight(
             shape=(self.memory_features + hidden, self.units), **kernel, name="output_kernel"
@@ -80,11 +79,10 @@ class DotAttention(AttentionCell):
     def advance(self, projected, recurrent, states, weights, noise=None):
         (output_kernel,), inner, attended = self.sort_weights(weights)
         inputs = ops.concatenate([projected, states[-1]], axis=-1)
-        _, states = self.advance_inner(inputs, recurrent, states[:-1], inner, noise)
-        hidden = states[0]
+        hidden, states = self.advance_inner(inputs, recurrent, states[:-1], inner, noise)
         scores = ops.matmul(attended[0], ops.expand_dims(hidden, -1))[..., 0]
         context, attention = read(scores, attended)
-        # of this step's state, so that it cannot be in `recur`, whose matmuls are of the step before
+        # of this step's output, so that it cannot be in `recur`, whose matmuls are of the step before
         output = ops.tanh(ops.matmul(ops.concatenate([context, hidden], axis=-1), output_kernel))
         return self.joined(output, attention), [*states, output]
 
