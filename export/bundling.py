@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import shutil
@@ -49,7 +50,9 @@ def bundle(
         formats: of "tflite", "onnx".
         schemes: of `zoo.export.rules.SCHEMES`.
         targets: of "linux", "android", "mcu", "web". ONNX files are the same for all.
-        streaming: must be False; files that keep their state come with a later version.
+        streaming: also write files that read chunks of `recipe.chunk` time steps and go on where the last ended; after
+            the last chunk of a clip they say what the model says of the whole. Their states are inputs and outputs, or
+            on microcontrollers variables of the file.
 
     Returns:
         The folder's path.
@@ -68,8 +71,8 @@ def bundle(
             raise SettingError(f"{name} is {values!r}; expected a list of some of {', '.join(allowed)}")
         for value in values:
             check_choice(name, value, allowed)
-    if streaming:
-        raise SettingError("streaming is True; files that keep their state between chunks are not written yet")
+    if streaming and not hasattr(recipe, "chunk"):
+        raise SettingError(f"streaming is True, and recipe {recipe.name} names no chunk; it reads whole examples only")
     folder = Path(folder).expanduser().absolute()
     if folder.exists():
         raise SettingError(f"{folder} exists already; remove it or choose another name")
@@ -79,7 +82,7 @@ def bundle(
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        _fill(unfinished, recipe, model, formats, schemes, targets)
+        _fill(unfinished, recipe, model, formats, schemes, targets, streaming)
         unfinished.chmod(0o755)
         os.replace(unfinished, folder)
     finally:
@@ -87,7 +90,7 @@ def bundle(
     return folder
 
 
-def _fill(folder, recipe, model, formats, schemes, targets):
+def _fill(folder, recipe, model, formats, schemes, targets, streaming):
     here, task = Path(runner.__file__), Path(recipe.device_file)
     shutil.copyfile(here, folder / "run.py")
     shutil.copyfile(task, folder / "task.py")
@@ -109,27 +112,40 @@ def _fill(folder, recipe, model, formats, schemes, targets):
     for format in formats:
         others = [target for target in targets if target != "mcu"]  # one ONNX file serves them all
         for target in targets if format == "tflite" else others[:1]:
-            for scheme in schemes:
+            for scheme, chunk in itertools.product(schemes, [None, recipe.chunk] if streaming else [None]):
                 card["models"].append(
-                    _export(folder, recipe, model, format, target, scheme, len(targets) > 1, (inputs, labels, expected))
+                    _export(
+                        *(folder, recipe, model, format, target, scheme, chunk, len(targets) > 1),
+                        held_out=(inputs, labels, expected),
+                    )
                 )
     for name in ("run.py", "task.py", runner.LABELS, runner.EXAMPLE):
         card["files"].append(_entry(folder / name))
     _write_card(folder, card)
 
 
-def _export(folder, recipe, model, format, target, scheme, name_target, held_out):
-    """Write one model file, verify it, and return its entry for the card."""
+def _export(folder, recipe, model, format, target, scheme, chunk, name_target, *, held_out):
+    """Write one model file, which streams if it is given a chunk, verify it, and return its entry for the card."""
     from zoo import export
     from zoo.export.verification import Check, Report, named, run_examples, verify
 
-    plan = export.plan(model, format=format, target=target)
-    name = ".".join([recipe.name, scheme, *([target] if name_target and format == "tflite" else []), format])
+    state = "reset" if chunk is None else "internal" if target == "mcu" else "external"
+    plan = export.plan(model, format=format, target=target, time_steps=chunk, state=state)
+    parts = [
+        recipe.name,
+        *(["stream"] if chunk else []),
+        scheme,
+        *([target] if name_target and format == "tflite" else []),
+    ]
+    name = ".".join([*parts, format])
     write = export.to_tflite if format == "tflite" else export.to_onnx
-    path = write(model, folder / name, scheme=scheme, target=target, plan=plan)
+    path = write(model, folder / name, scheme=scheme, target=target, state=state, time_steps=chunk, plan=plan)
+    streams = {} if chunk is None else {"chunk": chunk, "leads": _leads(model, chunk)}
     inputs, labels, expected = held_out
     session, example = runner.Session(path), runner.read_example(folder)
-    metric = recipe.metric(next(iter(run_examples(session, named(session, inputs)).values())), labels)
+    metric = recipe.metric(
+        next(iter(run_examples(session, named(session, inputs), streams.get("leads")).values())), labels
+    )
     atol = FLOAT_ATOL
     if scheme == "float32":
         report = verify(model, path, inputs[:16], atol=atol, plan=plan)
@@ -139,12 +155,13 @@ def _export(folder, recipe, model, format, target, scheme, name_target, held_out
         report = Report((Check(name, loss <= allowed, sentence),))
         if not report.passed:
             raise VerifyError(f"{name}: {sentence}; leave scheme {scheme!r} out, or train longer")
-        atol = _difference(session, example) + INT8_MARGIN
+        atol = _difference(session, example, streams.get("leads")) + INT8_MARGIN
     return {
         **_entry(path),
         "format": format,
         "target": target,
         "scheme": scheme,
+        **streams,
         "atol": atol,
         "metric": metric,
         "latency_ms": runner.latency_ms(session, example[0]),
@@ -153,10 +170,18 @@ def _export(folder, recipe, model, format, target, scheme, name_target, held_out
     }
 
 
-def _difference(session, example):
+def _leads(model, chunk):
+    """Return {output: frames that a file reading such chunks gives before the first that counts}."""
+    from zoo.export.signature import output_names, signature
+
+    leads = signature(model, batch_size=None, time_steps=chunk, state="external").leads
+    return dict(zip(output_names(model, leads), leads, strict=True))
+
+
+def _difference(session, example, leads):
     """Return the largest difference between a file's answer to the stored example and the model's."""
     inputs, outputs = example
-    answer = session(inputs)
+    answer = runner.answer(session, inputs, leads)
     return max(float(np.abs(answer[name] - value).max()) for name, value in outputs.items())
 
 

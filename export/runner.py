@@ -3,6 +3,7 @@
 A bundle holds a copy of this file as `run.py`, with the task's own reading and answering beside it as `task.py`:
 
     python run.py hello.wav            what the model says of a file
+    python run.py --stream hello.wav   what it says after each chunk, with a file that streams
     python run.py --check              every file's sha256, its answer to the stored example, its latency
     python run.py --file NAME ...      with this one of the bundle's model files
 
@@ -213,8 +214,57 @@ def read_example(folder):
     return [{n[len(kind) :]: a for n, a in arrays.items() if n.startswith(kind)} for kind in ("input_", "output_")]
 
 
+def chunks(session, arrays):
+    """Return what a streaming file takes one after the other to read `arrays`, whole sequences: a list of its inputs.
+
+    Raises:
+        DataError: the sequences are no whole number of chunks.
+    """
+    sizes = {name: shape[1] for name, (shape, _) in session.inputs.items() if len(shape) > 1}
+    timed = {n: size for n, size in sizes.items() if n in arrays and arrays[n].ndim > 1 and arrays[n].shape[1] != size}
+    timed = timed or dict([next(iter(sizes.items()))])  # a sequence of a single chunk
+    for name, size in timed.items():
+        if arrays[name].shape[1] % size or not arrays[name].shape[1]:
+            raise DataError(
+                f"input {name!r} has {arrays[name].shape[1]} steps; expected a whole number of chunks of {size}"
+            )
+    count = min(arrays[name].shape[1] // size for name, size in timed.items())
+    return [
+        {n: a[:, i * timed[n] : (i + 1) * timed[n]] if n in timed else a for n, a in arrays.items()}
+        for i in range(count)
+    ]
+
+
+def answer(session, arrays, leads=None):
+    """Return what a file says of whole sequences, {output: array}; a streaming file begins afresh and reads in chunks.
+
+    Args:
+        session: the loaded file.
+        arrays: {input: array}.
+        leads: of a streaming file, {output: how many frames it gives before the first that counts}, None for an output
+            that is no sequence; its last value counts.
+    """
+    if not session.streams:
+        return session(arrays)
+    session.reset()
+    said = [session(chunk) for chunk in chunks(session, arrays)]
+    leads = leads or {}
+    return {
+        name: said[-1][name]
+        if leads.get(name) is None
+        else np.concatenate([one[name] for one in said], axis=1)[:, leads[name] :]
+        for name in session.outputs
+    }
+
+
 def latency_ms(session, arrays, runs=30):
-    """Return the median time of one invocation in milliseconds, one thread, after three to warm up."""
+    """Return the median time of one invocation in milliseconds, one thread, after three to warm up.
+
+    Of a file that streams, that is the time for a chunk.
+    """
+    if session.streams:
+        session.reset()
+        arrays = chunks(session, arrays)[0]
     times = []
     for _ in range(runs + 3):
         start = time.perf_counter()
@@ -249,7 +299,7 @@ def _check_model(folder, card, entry):
     session = Session(checked_file(folder, entry))
     checked_file(folder, _listed(card, EXAMPLE))
     inputs, expected = read_example(folder)
-    first, second = session(inputs), session(inputs)
+    first, second = answer(session, inputs, entry.get("leads")), answer(session, inputs, entry.get("leads"))
     if set(first) != set(expected):
         raise DataError(f"its outputs are {sorted(first)}; the example has {sorted(expected)}")
     tolerance, worst = float(entry["atol"]), 0.0
@@ -268,7 +318,8 @@ def _check_model(folder, card, entry):
                 f"a difference over the tolerance of {tolerance:g}"
             )
         worst = max(worst, float(difference.max()))
-    return f"example within {worst:.1e} (tolerance {tolerance:.2g}), {latency_ms(session, inputs):.3f} ms here"
+    once = "a chunk here" if session.streams else "here"
+    return f"example within {worst:.1e} (tolerance {tolerance:.2g}), {latency_ms(session, inputs):.3f} ms {once}"
 
 
 def run(folder, path, task, name=None):
@@ -281,9 +332,34 @@ def run(folder, path, task, name=None):
         name: which of the bundle's model files, the first if None.
     """
     card = read_card(folder)
-    session = Session(model_path(folder, card, name))
+    path_of_model = model_path(folder, card, name)
+    entry = next(entry for entry in card["models"] if entry["name"] == path_of_model.name)
     labels = _json(checked_file(folder, _listed(card, LABELS)))
-    return task.answer(session(task.read(path, card)), labels)
+    return task.answer(answer(Session(path_of_model), task.read(path, card), entry.get("leads")), labels)
+
+
+def run_in_chunks(folder, path, task, name=None):
+    """Yield what a bundle's model says of the file at `path` after each chunk: (share of the file heard, the answer).
+
+    Args:
+        folder: the bundle.
+        path: what the task reads.
+        task: as in `run`.
+        name: which of the bundle's files that stream, the first if None.
+    """
+    card = read_card(folder)
+    streaming = [entry["name"] for entry in card["models"] if "chunk" in entry]
+    if name is None and not streaming:
+        raise DataError("the bundle has no file that reads in chunks; export it with streaming")
+    session = Session(model_path(folder, card, name or streaming[0]))
+    if not session.streams:
+        raise DataError(
+            f"{name} reads a clip at once; the files that read in chunks are {', '.join(streaming) or 'none'}"
+        )
+    labels = _json(checked_file(folder, _listed(card, LABELS)))
+    pieces = chunks(session, task.read(path, card))
+    for heard, piece in enumerate(pieces, 1):
+        yield heard / len(pieces), task.answer(session(piece), labels)
 
 
 def _json(path):
@@ -304,6 +380,7 @@ def main():
     parser = argparse.ArgumentParser(description="Run the model of this bundle, or check its files.")
     parser.add_argument("path", nargs="?", help="the file to look at, for example hello.wav")
     parser.add_argument("--check", action="store_true", help="check every file of the bundle on this device")
+    parser.add_argument("--stream", action="store_true", help="read the file in chunks and answer after each")
     parser.add_argument("--file", help="which of the bundle's model files (default: the first on the card)")
     options = parser.parse_args()
     folder = Path(__file__).resolve().parent
@@ -317,6 +394,11 @@ def main():
             parser.error("name a file to look at, or say --check")
         import task
 
+        if options.stream:
+            for heard, answers in run_in_chunks(folder, options.path, task, options.file):
+                label, probability = answers[0]
+                print(f"{heard:4.0%}\t{label}\t{probability:.3f}")
+            return 0
         for label, probability in run(folder, options.path, task, options.file)[:3]:
             print(f"{label}\t{probability:.3f}")
         return 0

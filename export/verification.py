@@ -42,9 +42,10 @@ class Report:
 def verify(model_or_bundle, path=None, inputs=None, *, atol=1e-5, plan=None):
     """Run a file, or every file of a bundle, in its runtime and compare it with the model it came from.
 
-    Of a single file: names, shapes and types of inputs and outputs; every value of every output; the same answer at a
-    second invocation, as a recurrent op may keep its state; no op that needs a runtime with extras, and no loop where
-    the plan says native. Of a bundle, on a device too: size and sha256 of every file, its answer to the stored example.
+    Of a single file: names, shapes and types of inputs and outputs; every value of every output, of a file that streams
+    after the last chunk; the same answer at a second invocation, as a recurrent op may keep its state; no op that needs
+    a runtime with extras, and no loop where the plan says native. Of a bundle, on a device too: size and sha256 of
+    every file, its answer to the stored example.
 
     Args:
         model_or_bundle: the Keras model that `path` was made from, or the folder of a bundle.
@@ -72,19 +73,21 @@ def verify(model_or_bundle, path=None, inputs=None, *, atol=1e-5, plan=None):
     return report
 
 
-def run_examples(session, inputs):
+def run_examples(session, inputs, leads=None):
     """Return {output: array} of a `runner.Session` for all examples, in the batches that the file takes.
 
     Args:
         session: the loaded file.
         inputs: {input name: array}, the first axis counting examples.
+        leads: of a file that streams, as `runner.answer` takes them.
     """
     sizes = {shape[0] for shape, _ in session.inputs.values() if shape}
     count = min(len(array) for array in inputs.values())
     batch = max(sizes) if max(sizes) > 0 else count
     if count % batch:
         raise DataError(f"{count} examples do not fill batches of {batch}, which the file was made for")
-    parts = [session({n: a[i : i + batch] for n, a in inputs.items()}) for i in range(0, count, batch)]
+    starts = range(0, count, batch)
+    parts = [runner.answer(session, {n: a[i : i + batch] for n, a in inputs.items()}, leads) for i in starts]
     return {name: np.concatenate([part[name] for part in parts]) for name in session.outputs}
 
 
@@ -104,7 +107,12 @@ def _check_file(model, path, inputs, atol, plan):
     file, session = str(path).rsplit("/", 1)[-1], runner.Session(path)
     format = "tflite" if file.endswith(".tflite") else "onnx"
     specs = signature.input_specs(model, batch_size=None)
-    checks = [_names(file, session, specs)]
+    time_steps, state, leads, expected_specs = None, "reset", None, specs
+    if session.streams:
+        time_steps, state = next(iter(session.inputs.values()))[0][1], "external"
+        entry = signature.signature(model, batch_size=None, time_steps=time_steps, state=state)
+        expected_specs, leads = entry.specs[: len(specs)], entry.leads
+    checks = [_names(file, session, expected_specs)]
     if not checks[0].passed:
         return checks
     if inputs is None:
@@ -117,9 +125,11 @@ def _check_file(model, path, inputs, atol, plan):
         outputs = signature.flat_call(model)(*[keras.ops.convert_to_tensor(arrays[spec.name]) for spec in specs])
     expected = [np.asarray(keras.ops.convert_to_numpy(output)) for output in outputs]
     expected = dict(zip(signature.output_names(model, expected), expected, strict=True))
-    got = run_examples(session, arrays)
-    checks += [_values(file, got, expected, atol), _again(file, got, run_examples(session, arrays))]
-    checks.append(_ops(file, path, format, plan or planning.plan(model, format=format, time_steps=_steps(arrays))))
+    leads = None if leads is None else dict(zip(expected, leads, strict=True))
+    got = run_examples(session, arrays, leads)
+    checks += [_values(file, got, expected, atol), _again(file, got, run_examples(session, arrays, leads))]
+    plan = plan or planning.plan(model, format=format, time_steps=time_steps or _steps(arrays), state=state)
+    checks.append(_ops(file, path, format, plan))
     return checks
 
 

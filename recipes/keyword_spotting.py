@@ -17,6 +17,7 @@ from zoo.errors import DataError, SettingError
 from zoo.recipes import keyword_spotting_device
 from zoo.recipes.base import Recipe, setting
 
+_HOP_MS = 20.0  # from one frame of features to the next
 _NETWORKS = ("lstm", "small", "crnn")
 
 
@@ -81,6 +82,12 @@ class KeywordSpotting(Recipe):
         return load_keywords(data, **settings, **options)
 
     @property
+    def chunk(self):
+        """Samples that a file which streams reads at once: a hop of 20 ms, or two where the network halves time."""
+        hop = round(self.sample_rate * _HOP_MS / 1000)
+        return 2 * hop if self.network == "crnn" else hop
+
+    @property
     def labels(self):
         """The words, in the order of the model's outputs."""
         return self.load().label_names
@@ -93,7 +100,7 @@ class KeywordSpotting(Recipe):
 
         samples = keras.Input((round(self.sample_rate * self.seconds),), name="samples")
         x = AudioAugment(seed=self.seed, name="augment")(samples)
-        x = LogMel(self.sample_rate, mels=32, frame_ms=25.0, hop_ms=20.0, floor=1e-10, name="log_mel")(x)
+        x = LogMel(self.sample_rate, mels=32, frame_ms=25.0, hop_ms=_HOP_MS, floor=1e-10, name="log_mel")(x)
         x = RunningLevel(name="level")(x)
         x = keras.layers.BatchNormalization(center=False, scale=False, momentum=0.9, name="normalise")(x)
         x = SpectrogramMask(seed=self.seed + 1, name="mask")(x)
@@ -191,12 +198,18 @@ class KeywordSpotting(Recipe):
 
 
 def _convolve(features):
-    """Two convolutions over time and frequency, which halve time once: `(batch, frames / 2, channels)`."""
+    """Two convolutions over time and frequency, which halve time once: `(batch, frames / 2, channels)`.
+
+    In time they see the past only, so that the network can listen to a stream.
+    """
     import keras
 
     x = keras.layers.Reshape((*features.shape[1:], 1), name="plane")(features)
     for index, (filters, size, strides) in enumerate([(24, 5, (1, 2)), (48, 3, (2, 2))], 1):
-        x = keras.layers.Conv2D(filters, size, strides, padding="same", use_bias=False, name=f"convolution_{index}")(x)
+        missing = size - strides[1]  # so that the bands become exactly half as many
+        padding = ((size - 1, 0), (missing // 2, missing - missing // 2))
+        x = keras.layers.ZeroPadding2D(padding, name=f"past_{index}")(x)
+        x = keras.layers.Conv2D(filters, size, strides, use_bias=False, name=f"convolution_{index}")(x)
         x = keras.layers.BatchNormalization(momentum=0.9, name=f"normalise_{index}")(x)
         x = keras.layers.ReLU(name=f"relu_{index}")(x)
     x = keras.layers.Reshape((x.shape[1], x.shape[2] * x.shape[3]), name="sequence")(x)

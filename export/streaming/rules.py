@@ -138,10 +138,16 @@ def reshape(layer, signals, memory, scope, apply):
     (signal,) = signals
     _check_filled(layer, signal)
     rest, size = layer.target_shape[1:], math.prod(signal.tensor.shape[2:])
-    known = math.prod(n for n in rest if n != -1)
-    if not layer.target_shape or size % known or (-1 not in rest and size != known):
-        raise ExportError(f"{layer.name} changes the number of frames, for which it needs the whole sequence")
-    return signal.holding(tf.reshape(signal.tensor, [-1, signal.frames, *rest]))
+    whole = math.prod(rest)  # of a frame of the result; below 0 where it is left to Keras
+    if whole < 1 or not rest or signal.lead * size % whole:
+        raise ExportError(f"{layer.name} changes the frames to {layer.target_shape}, which has no meaning for a chunk")
+    if signal.frames * size % whole:
+        raise SettingError(
+            f"a chunk gives {signal.frames * size} numbers to {layer.name}, which makes frames of {whole} of them; "
+            "choose time_steps so that it gives whole frames"
+        )
+    frames = signal.frames * size // whole
+    return Signal(tf.reshape(signal.tensor, [-1, frames, *rest]), "stream", lead=signal.lead * size // whole)
 
 
 @stream_rule(layers.ZeroPadding1D, layers.ZeroPadding2D)

@@ -112,6 +112,43 @@ def test_the_package_runs_it_as_the_model_does(made, model, tmp_path):
     np.testing.assert_allclose([answer[label] for label in LABELS], model.predict(samples[None])[0], atol=1e-3)
 
 
+@dataclass(frozen=True)
+class StreamedPitch(Pitch):
+    chunk = 20  # samples: two of the model's frames
+
+
+@pytest.fixture(scope="module")
+def streaming(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("streaming") / "pitch"
+    return export.bundle(StreamedPitch(), model, folder, schemes=["float32"], streaming=True)
+
+
+def test_with_streaming_it_also_holds_files_that_read_in_chunks(streaming, model):
+    names = [f"pitch.{kind}float32.{format}" for format in ("tflite", "onnx") for kind in ("", "stream.")]
+    card = runner.read_card(streaming)
+    assert [entry["name"] for entry in card["models"]] == names
+    assert [entry.get("chunk") for entry in card["models"]] == [None, 20] * 2
+    assert export.verify(streaming).passed
+    samples = Pitch().held_out(2)[0]
+    for name in names[1::2]:
+        session = runner.Session(streaming / name)
+        said = [runner.answer(session, {"samples": sound[None]})["dense"][0] for sound in samples]
+        np.testing.assert_allclose(said, model(samples), atol=1e-6)  # float32 sums in another order
+
+
+def test_a_bundle_answers_after_each_chunk(streaming, tmp_path):
+    sound = tmp_path / "tone.wav"
+    with wave.open(str(sound), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes(np.round(Pitch().held_out(2)[0][1] * 32767).astype("<i2").tobytes())
+    heard = list(runner.run_in_chunks(streaming, sound, keyword_spotting_device))
+    assert [share for share, _ in heard] == [i / 10 for i in range(1, 11)]
+    whole = runner.run(streaming, sound, keyword_spotting_device)
+    assert dict(heard[-1][1]) == pytest.approx(dict(whole), abs=1e-6)
+    with pytest.raises(DataError, match=r"reads a clip at once; .* are pitch.stream.float32.tflite"):
+        list(runner.run_in_chunks(streaming, sound, keyword_spotting_device, "pitch.float32.onnx"))
+
+
 def test_verify_checks_every_file(made):
     report = export.verify(made)
     assert report.passed
@@ -197,7 +234,7 @@ def test_a_wrong_model_file_with_a_right_hash_fails_on_the_example(copied, model
         ({"formats": ("tflitee",)}, "formats is 'tflitee'"),
         ({"schemes": "float32"}, "expected a list"),
         ({"targets": ()}, "expected a list"),
-        ({"streaming": True}, "streaming is True"),
+        ({"streaming": True}, "streaming is True, and recipe pitch names no chunk"),
     ],
 )
 def test_a_wrong_option_is_refused_before_any_work(model, tmp_path, options, sentence):

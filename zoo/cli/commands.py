@@ -74,6 +74,9 @@ def export(
     format: Annotated[list[str], _several(FORMATS)] = list(FORMATS),  # noqa: B006  typer copies it
     scheme: Annotated[list[str], _several(SCHEMES)] = ["float32", "dynamic_int8"],  # noqa: B006
     target: Annotated[list[str], _several(TARGETS)] = ["linux"],  # noqa: B006
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="Also write files that read a clip in chunks.")
+    ] = False,
 ):
     """Write a trained recipe as files for a device, verified."""
     from zoo import export
@@ -98,7 +101,7 @@ def export(
             plans = [export.plan(model, format=one, target=where) for one in format for where in target]
         else:
             status.update("writing and verifying the files")
-            export.bundle(recipe, model, out, formats=format, schemes=scheme, targets=target)
+            export.bundle(recipe, model, out, formats=format, schemes=scheme, targets=target, streaming=streaming)
     if plan:
         print("\n\n".join(map(str, plans)))
     else:
@@ -135,6 +138,7 @@ def run(
     folder: _Bundle,
     path: Annotated[Path, typer.Argument(metavar="FILE", help="A wav, for example.")],
     file: Annotated[str | None, typer.Option(help="One of the folder's model files.  [default: the first]")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Read FILE in chunks and answer after each.")] = False,
 ):
     """Run an exported file in the runtime that a device uses."""
     from zoo.export import runner
@@ -143,6 +147,11 @@ def run(
     if recipe not in recipes.names():
         raise DataError(f"{folder} is for the recipe {recipe!r}, expected one of {', '.join(recipes.names())}.")
     task = importlib.import_module(f"zoo.recipes.{recipe}_device")
+    if stream:
+        for heard, answers in runner.run_in_chunks(folder, path, task, file):
+            label, probability = answers[0]
+            print(f"{heard:4.0%}  {label}  {probability:.3f}")
+        return
     answers = runner.run(folder, path, task, file)[:_SHOWN]
     width = max(len(label) for label, _ in answers)
     for label, probability in answers:
