@@ -8,6 +8,11 @@ that a device uses, `bundle` writes all that a device needs into one folder. `ru
 import importlib
 
 _HOMES = {
+    "prune": "zoo.export.pruning",
+    "Pruning": "zoo.export.pruning.callback",
+    "sparsity_report": "zoo.export.pruning.report",
+    "gzipped_size": "zoo.export.pruning.report",
+    "distil": "zoo.export.distillation",
     "plan": "zoo.export.planning",
     "to_tflite": "zoo.export.tflite",
     "to_onnx": "zoo.export.onnx",
