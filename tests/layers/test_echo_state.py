@@ -53,6 +53,19 @@ def test_every_unit_hears_the_share_of_the_reservoir_that_was_asked_for():
     np.testing.assert_array_equal((matrix != 0).sum(axis=0), 5)
 
 
+@pytest.mark.parametrize(("units", "connectivity", "group"), [(100, 0.1, 8), (90, 0.5, 16), (30, 0.01, 1)])
+def test_neighbours_hear_the_same_units_and_every_unit_is_heard(units, connectivity, group):
+    _, matrix, _ = reservoir_weights(units, connectivity=connectivity, seed=3)
+    heard = matrix != 0
+    for start in range(0, units, group):
+        neighbours = heard[:, start : start + group]
+        np.testing.assert_array_equal(neighbours, neighbours[:, :1].repeat(neighbours.shape[1], axis=1))
+    others = heard[:, ::group].sum(axis=1)  # in how many groups a unit is heard
+    assert others.min() >= 1
+    assert others.max() - others.min() <= 1
+    assert np.linalg.matrix_rank(matrix) == units
+
+
 def test_scalings_are_the_ranges_of_inputs_and_biases():
     kernel, _, bias = reservoir_weights(400, input_scaling=0.3, bias_scaling=0.7, seed=1)
     # The largest of 400 uniform draws is farther than 2% from the end once in 3000; the seed is fixed

@@ -37,6 +37,34 @@ def test_batches_give_the_least_squares_solution_of_the_whole(ridge):
     np.testing.assert_allclose(bias, expected_bias, rtol=1e-6, atol=2e-6)
 
 
+def test_thousands_of_steps_give_the_least_squares_solution():
+    features, targets = sequences(batch=1, time=5000)
+    whole = RidgeReadout(ridges=[0.1])
+    whole.add(features, targets)
+    kernel, bias = whole.solve().get_weights()
+    expected_kernel, expected_bias = least_squares(features, targets, 0.1)
+    np.testing.assert_allclose(kernel, expected_kernel, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(bias, expected_bias, rtol=1e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int32"])
+def test_sums_are_float64_for_features_of_any_dtype(dtype):
+    features, targets = sequences(time=300)
+    features = keras.ops.convert_to_numpy(keras.ops.cast(8 * features, dtype))
+    readout = RidgeReadout(ridges=[1.0])
+    readout.add(features, targets)
+    expected, _ = least_squares(features.astype("float64"), targets, 1.0)
+    np.testing.assert_allclose(readout.solve().get_weights()[0], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_features_and_targets_are_left_as_they_were():
+    features, targets = sequences()
+    before = features.copy(), targets.copy()
+    RidgeReadout().add(features, targets)
+    np.testing.assert_array_equal(features, before[0])
+    np.testing.assert_array_equal(targets, before[1])
+
+
 def test_a_large_mean_costs_no_digits():
     features, targets = sequences(noise=0.0)
     readout = RidgeReadout(ridges=[1e-9])

@@ -2,10 +2,12 @@
 
 import keras
 import numpy as np
-import scipy.linalg
 from keras import ops
+from scipy.linalg import blas, cho_factor, cho_solve
 
 from zoo.errors import SettingError
+
+_BLOCK = 1024  # steps that are converted to float64 at once: they stay in the processor's cache
 
 
 class RidgeReadout:
@@ -65,15 +67,18 @@ class RidgeReadout:
             continued: bool, the sequences go on from the last batch, in a `stateful` reservoir: no washout.
         """
         x, y = self._rows(features, targets, 0 if continued else self.washout)
-        if not self._steps:
-            # Sums of what is left after a first guess of the mean lose fewer digits when the true mean is taken off.
-            self._x0, self._y0 = x.mean(axis=0), y.mean(axis=0)
-            self._x, self._y, self._xx, self._xy = 0.0, 0.0, 0.0, 0.0
-        x -= self._x0
-        y -= self._y0
-        self._x, self._y = self._x + x.sum(axis=0), self._y + y.sum(axis=0)
-        self._xx, self._xy = self._xx + x.T @ x, self._xy + x.T @ y
-        self._steps += len(x)
+        for start in range(0, len(x), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            rows = np.hstack([x[block], y[block]], dtype="float64")
+            if not self._steps:
+                # Sums of what is left after a first guess of the mean lose fewer digits when the true mean is taken off
+                self._guess, self._sum, self._moments = rows.mean(axis=0), 0.0, np.zeros(2 * rows.shape[1:], order="F")
+                self._shape = x.shape[1], y.shape[1]
+            rows -= self._guess
+            self._sum = self._sum + rows.sum(axis=0)
+            # BLAS sums the upper half in place: NumPy's product takes its time to mirror it, and the sum a second pass
+            self._moments = blas.dsyrk(1.0, rows.T, beta=1.0, c=self._moments, overwrite_c=True)
+            self._steps += len(rows)
 
     def solve(self, held_out=None):
         """Return the readout as a built Dense layer.
@@ -102,17 +107,20 @@ class RidgeReadout:
 
     def _solutions(self):
         """The kernel and bias of each ridge that can be used."""
-        x, y = self._x / self._steps, self._y / self._steps
-        gram = self._xx - self._steps * np.outer(x, x)
-        moments = self._xy - self._steps * np.outer(x, y)
+        units, _ = self._shape
+        mean = self._sum / self._steps
+        moments = blas.dsyr(-self._steps, mean, a=self._moments)  # about the true mean; the upper half
+        x, y = np.split(self._guess + mean, [units])
         solutions = {}
         for ridge in self.ridges:
+            gram = moments[:units, :units].copy(order="F")
+            gram[np.diag_indices(units)] += ridge
             try:
-                factor = scipy.linalg.cho_factor(gram + ridge * np.eye(len(gram)))
+                factor = cho_factor(gram, overwrite_a=True, check_finite=False)
             except np.linalg.LinAlgError:  # not positive definite: the ridge drowns in the rounding
                 continue
-            kernel = scipy.linalg.cho_solve(factor, moments)
-            solutions[ridge] = kernel, self._y0 + y - (self._x0 + x) @ kernel
+            kernel = cho_solve(factor, moments[:units, units:])
+            solutions[ridge] = kernel, y - x @ kernel
         return solutions
 
     def _held_out_errors(self, solutions, held_out):
@@ -127,17 +135,17 @@ class RidgeReadout:
         return {ridge: total / count for ridge, total in squared.items()}
 
     def _rows(self, features, targets, washout):
-        """Features and targets of all steps after the washout, (steps, ...) in float64."""
-        x, y = [ops.convert_to_numpy(each).astype("float64") for each in (features, targets)]
+        """Features and targets of all steps after the washout, (steps, ...)."""
+        x, y = ops.convert_to_numpy(features), ops.convert_to_numpy(targets)
         if x.ndim != 3 or y.ndim != 3 or x.shape[:2] != y.shape[:2]:
             raise SettingError(
                 f"features is {x.shape} and targets is {y.shape}; expected (batch, time, units) and "
                 "(batch, time, outputs) of the same batch and time"
             )
-        if self._steps and (x.shape[2], y.shape[2]) != self._xy.shape:
+        if self._steps and (x.shape[2], y.shape[2]) != self._shape:
             raise SettingError(
-                f"features has {x.shape[2]} units and targets {y.shape[2]} outputs; expected {self._xy.shape[0]} and "
-                f"{self._xy.shape[1]}, as in the first batch"
+                f"features has {x.shape[2]} units and targets {y.shape[2]} outputs; expected {self._shape[0]} and "
+                f"{self._shape[1]}, as in the first batch"
             )
         if washout >= x.shape[1]:
             raise SettingError(f"washout is {washout}; expected less than the {x.shape[1]} steps of the sequences")
