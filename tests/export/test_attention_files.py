@@ -67,31 +67,23 @@ def test_encoder_and_decoder_leave_in_one_file(case, tmp_path):
     assert_same(path, given, model_answers(model, given))
 
 
-class DecoderStep(keras.layers.Layer):
-    """One step with its state outside and the memory's keys computed before: what a device runs in its own loop."""
-
-    def __init__(self, cell):
-        super().__init__()
-        self.cell = cell
-
-    def call(self, inputs, states, attended):
-        return self.cell(inputs, states, attended)
+def numbered(kind, parts):
+    return {f"{kind}_{i}": part for i, part in enumerate(parts)}
 
 
 @each_cell
 def test_a_step_file_run_step_by_step_is_the_decoder(case, tmp_path):
+    """State outside, and the memory's keys computed before: what a device runs in a loop of its own."""
     model, rows = decoder(case), 2
     cell, given = model.layers[-1].cell, inputs(2)
     expected = model_answers(model, given)
     attended = [keras.ops.convert_to_numpy(part) for part in cell.attend(given["memory"], given["mask"])]
-    now = {"x": given["x"][:, 0]}
     states = [keras.ops.convert_to_numpy(state) for state in cell.get_initial_state(rows)]
-    now |= {f"state_{i}": state for i, state in enumerate(states)}
-    now |= {f"attended_{i}": part for i, part in enumerate(attended)}
-    ins = {name: keras.Input(batch_shape=(rows, *value.shape[1:]), name=name) for name, value in now.items()}
-    of = lambda kind: [tensor for name, tensor in ins.items() if name.startswith(kind)]  # noqa: E731
-    output, new_states, attention = cell(ins["x"], of("state"), of("attended"))
-    outs = {"output": output, "attention": attention, **{f"new_{i}": state for i, state in enumerate(new_states)}}
+    now = {"x": given["x"][:, 0], **numbered("state", states), **numbered("attended", attended)}
+    ins = {name: keras.Input(batch_shape=value.shape, name=name) for name, value in now.items()}
+    x, *others = ins.values()
+    output, new_states, attention = cell(x, others[: len(states)], others[len(states) :])
+    outs = {"output": output, "attention": attention, **numbered("new", new_states)}
     step = keras.Model(list(ins.values()), outs)
     lite = export.to_tflite(step, tmp_path / "step.tflite", batch_size=rows)
     path = export.to_onnx(step, tmp_path / "step.onnx")
@@ -102,4 +94,4 @@ def test_a_step_file_run_step_by_step_is_the_decoder(case, tmp_path):
         after = answers(path, now)
         for name, whole in (("output", "y0"), ("attention", f"y{1 + len(states)}")):
             np.testing.assert_allclose(after[name], expected[whole][:, t], atol=1e-5)  # the project's, as in onnx_runs
-        now |= {f"state_{i}": after[f"new_{i}"] for i in range(len(states))}
+        now |= numbered("state", [after[f"new_{i}"] for i in range(len(states))])

@@ -68,15 +68,9 @@ def test_every_step_is_the_papers_formula(kind, memory_mask):
     formula = {AdditiveAttention: numpy_rnn.bahdanau, DotAttention: numpy_rnn.luong}[kind]
     layer = randomised(AttentiveRecurrent(kind(LSTMCell(5), 4, WIDTH), **ALL))
     x, call = given(memory_mask)
-    weights = {weight.path.rsplit("/", 1)[-1]: w for weight, w in zip(layer.weights, layer.get_weights(), strict=True)}
-    lstm = [w for weight, w in zip(layer.weights, layer.get_weights(), strict=True) if "lstm_cell" in weight.path]
-    own = {
-        name: weights[name]
-        for name in ("key_kernel", "query_kernel", "score_kernel", "output_kernel")
-        if name in weights
-    }
-    if kind is AdditiveAttention:
-        own["bias"] = ops.convert_to_numpy(layer.cell.bias)
+    values = [(weight, ops.convert_to_numpy(weight)) for weight in layer.weights]
+    own = {weight.name: value for weight, value in values if "lstm_cell" not in weight.path}
+    lstm = [value for weight, value in values if "lstm_cell" in weight.path]
     expected = formula(x, call["memory"], memory_mask, own, lstm)
     for ours, theirs in zip(arrays(layer(x, **call)), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, **CLOSE)
@@ -212,9 +206,13 @@ def both_and_cotangent(layer, dtype="float32"):
     return both, cotangent
 
 
+MASKS = {"mask": MASK, "memory_mask": MEMORY_MASK}
+
+
 @each_cell
-@pytest.mark.parametrize("masks", [{}, {"mask": MASK, "memory_mask": MEMORY_MASK}], ids=["whole", "masked"])
-@pytest.mark.parametrize("every", [None, 3], ids=["kept", "checkpoints"])
+@pytest.mark.parametrize(
+    ("masks", "every"), [({}, None), (MASKS, None), (MASKS, 3)], ids=["whole", "masked", "checkpoints"]
+)
 def test_gradients_equal_automatic_differentiation(case, masks, every):
     """Of sequences, memory and all weights, through outputs, states and attention; the peer is unrolled, not ours."""
     layer, unrolled = [case.make(**ALL, **options) for options in ({"checkpoint_every": every}, {"unroll": True})]
