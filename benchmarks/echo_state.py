@@ -1,7 +1,7 @@
 """Echo state network against reservoirpy: time to fit and predict, and the error, on Mackey-Glass.
 
     pip install reservoirpy
-    KERAS_BACKEND=jax python benchmarks/echo_state.py
+    KERAS_BACKEND=tensorflow python benchmarks/echo_state.py
 
 The series (below) has 10,000 steps; the first half is fitted, the second predicted, each value 10 steps ahead. Both
 have a reservoir of 1,000 units with the same settings and as many connections, and draw their own weights for each
