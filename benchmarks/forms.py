@@ -1,11 +1,13 @@
-"""Latency of a recurrent layer in TFLite as its native op and as a loop: where each is the quicker.
+"""Latency and size of a recurrent layer in TFLite in each form it can take: native op, loop, unrolled; in three schemes.
 
-    python benchmarks/forms.py
+    python benchmarks/forms.py            all that the plan's rules rest on
+    python benchmarks/forms.py --quick    a few sizes, printed and not recorded
 
-One layer, float32, batch 1, one thread; the two files take turns in one process, medians. The plan's default follows
-this table (zoo/export/tflite/rules.py).
+One layer, batch 1, one thread; the files of a row take turns in one process, medians. The plan's defaults follow this
+table (zoo/export/tflite/rules.py).
 """
 
+import argparse
 import pathlib
 import tempfile
 
@@ -13,41 +15,65 @@ import numpy as np
 from export_latency import build, layers, time_all
 from record import record
 
-KINDS = ("LSTM", "SimpleRNN", "PeepholeLSTM")
-UNITS, STEPS = (32, 48, 64, 128), (20, 50, 100, 200)
+FORMS, SCHEMES = ("native", "loop", "unrolled"), ("float32", "dynamic_int8", "full_int8")
+UNITS, STEPS, FEATURES = (16, 32, 64, 128), (5, 20, 50, 100), 40
 
 
 def main():
-    from zoo import export
-
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    units, steps = ((16, 64), (10, 50)) if quick else (UNITS, STEPS)
     rows = []
-    for name in KINDS:
-        for return_sequences in (False, True):
-            for units in UNITS:
-                for steps in STEPS:
-                    model = build(layers()[name], steps, 40, units, return_sequences)
-                    plan = export.plan(model, format="tflite", target="android")
-                    (layer,) = (choice.layer for choice in plan.choices)
-                    with tempfile.TemporaryDirectory() as folder:
-                        paths = {
-                            form: export.to_tflite(
-                                model,
-                                pathlib.Path(folder, f"{form}.tflite"),
-                                target="android",
-                                plan=plan.override({layer: form}),
-                            )
-                            for form in ("native", "loop")
-                        }
-                        inputs = np.random.default_rng(0).normal(size=(1, steps, 40)).astype("float32")
-                        milliseconds, _ = time_all(paths, inputs)
-                    rows.append(
-                        {"layer": name, "all": return_sequences, "units": units, "steps": steps, **milliseconds}
-                    )
-                    ratio = milliseconds["native"] / milliseconds["loop"]
-                    print(
-                        f"{name:14}{'all' if return_sequences else 'last':6}{units:5}{steps:5}{ratio:7.2f}", flush=True
-                    )
-    record("tflite_forms", {"rows": rows, "features": 40, "seeds": [0]})
+    for scheme in SCHEMES:
+        for name in layers():
+            for return_sequences in (False, True):
+                for size in [(count, width) for width in units for count in steps]:
+                    rows.append(measure(name, return_sequences, scheme, *size))
+                    print_row(rows[-1], header=len(rows) == 1)
+    if not quick:
+        record("tflite_forms", {"rows": rows, "features": FEATURES, "seeds": [0]})
+
+
+def measure(name, return_sequences, scheme, steps, units):
+    """Return one row: milliseconds and bytes of each form that the layer can take in this scheme."""
+    from zoo import export
+    from zoo.errors import ExportError
+
+    examples = np.random.default_rng(0).normal(size=(8, steps, FEATURES)).astype("float32")
+    model = build(layers()[name], steps, FEATURES, units, return_sequences)
+    plan = export.plan(model, format="tflite", target="android", scheme=scheme)
+    (layer,) = (choice.layer for choice in plan.choices)
+    row = {"layer": name, "all": return_sequences, "scheme": scheme, "units": units, "steps": steps}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {}
+        for form in FORMS:
+            try:
+                paths[form] = export.to_tflite(
+                    model,
+                    pathlib.Path(folder, f"{form}.tflite"),
+                    target="android",
+                    scheme=scheme,
+                    representative_data=examples if scheme == "full_int8" else None,
+                    plan=plan.override({layer: form}),
+                )
+            except ExportError as error:
+                row[form] = {"error": str(error)}
+        milliseconds, _ = time_all(paths, examples[:1])
+        for form, path in paths.items():
+            row[form] = {"ms": milliseconds[form], "bytes": path.stat().st_size}
+    return row
+
+
+def print_row(row, *, header):
+    if header:
+        print(f"{'layer':14}{'returns':8}{'scheme':14}{'H':>5}{'T':>5}" + "".join(f"{form:>18}" for form in FORMS))
+    cells = [f"{row['layer']:14}{'all' if row['all'] else 'last':8}{row['scheme']:14}{row['units']:5}{row['steps']:5}"]
+    for form in FORMS:
+        found = row[form]
+        text = "no such form" if "error" in found else f"{found['ms']:.3f} ms {found['bytes'] / 1024:.0f} K"
+        cells.append(f"{text:>18}")
+    print("".join(cells), flush=True)
 
 
 if __name__ == "__main__":

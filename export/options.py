@@ -8,8 +8,8 @@ from zoo.errors import ExportError, SettingError
 from zoo.export.planning import check_choice, check_target
 from zoo.export.rules import SCHEMES
 
-STATES = ("reset",)
-WRITTEN = {"tflite": ("float32", "dynamic_int8"), "onnx": ("float32", "dynamic_int8")}  # the schemes of each format
+STATES = ("reset", "internal", "external")
+WRITTEN = {"tflite": SCHEMES, "onnx": SCHEMES}  # the schemes of each format
 
 
 def check_options(*, format, scheme, target, state, time_steps=None):
@@ -29,8 +29,42 @@ def check_options(*, format, scheme, target, state, time_steps=None):
         )
     check_target(target, format=format)
     check_choice("state", state, STATES)
+    if (format, state) == ("onnx", "internal"):
+        raise SettingError("state is 'internal', and an ONNX file has no place to keep one; take state='external'")
     if time_steps is not None and (isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1):
         raise SettingError(f"time_steps is {time_steps!r}; expected a whole number of at least 1, or None")
+
+
+CALIBRATED = ("full_int8",)  # schemes that need examples
+ON_MCU = ("float32", "full_int8")  # schemes whose ops TFLite Micro has
+IO_DTYPES = ("float32", "int8")
+
+
+def check_scheme(scheme, *, target, representative_data, keep_float, io_dtype):
+    """Raise SettingError unless what comes along with a scheme fits it.
+
+    Args:
+        scheme: one of `SCHEMES`.
+        target: where the file is to run.
+        representative_data: examples, or None.
+        keep_float: names of layers.
+        io_dtype: one of `IO_DTYPES`.
+    """
+    check_choice("io_dtype", io_dtype, IO_DTYPES)
+    if target == "mcu" and scheme not in ON_MCU:
+        raise SettingError(
+            f"scheme is {scheme!r}, whose ops TFLite Micro does not have; for mcu take 'float32' or 'full_int8'"
+        )
+    if scheme in CALIBRATED and representative_data is None:
+        raise SettingError(f"scheme {scheme!r} calibrates; give representative_data=, some hundred examples")
+    if scheme not in CALIBRATED and representative_data is not None:
+        raise SettingError(f"scheme {scheme!r} does not calibrate; leave representative_data out")
+    if io_dtype == "int8" and scheme not in CALIBRATED:
+        raise SettingError(f"io_dtype is 'int8', and a file of scheme {scheme!r} takes float32; leave io_dtype out")
+    if isinstance(keep_float, str) or not all(isinstance(name, str) for name in keep_float):
+        raise SettingError(f"keep_float is {keep_float!r}; expected a list of names of layers")
+    if scheme == "float32" and keep_float:
+        raise SettingError("scheme is 'float32', in which every layer stays float32; leave keep_float out")
 
 
 def check_path(path, suffix):

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, replace
 
 from zoo.errors import ExportError, SettingError
-from zoo.export.rules import FORMATS, TARGETS, Unsuitable, find_rule
+from zoo.export.rules import FORMATS, SCHEMES, TARGETS, Unsuitable, find_rule, takes_steps
 
-FORMS = ("native", "loop")
+FORMS = ("native", "loop", "unrolled", "step")
+MASKS = ("any", "right_padded")
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Plan:
-    """The forms of all recurrent layers of a model for one format and target; `print(plan)` shows the table."""
+    """The forms of all recurrent layers of a model for one format, target and scheme; `print(plan)` shows the table."""
 
     format: str
     target: str
     choices: tuple
+    scheme: str = "float32"
+    masks: str = "any"
 
     def form(self, path):
         """Return the form of the layer at `path`, or None for a layer that its wrapper's form covers."""
@@ -46,7 +49,7 @@ class Plan:
         rows += [(c.layer, c.kind, c.form, c.reason) for c in self.choices]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row[:3], widths, strict=True)), row[3]]) for row in rows]
-        return "\n".join([f"{self.format} for {self.target}", *lines])
+        return "\n".join([f"{self.format} for {self.target}, {self.scheme}", *lines])
 
 
 def check_choice(name, value, allowed):
@@ -62,23 +65,29 @@ def check_target(target, *, format):
         raise SettingError("target is 'mcu', where no runtime reads ONNX; export the model to tflite for it")
 
 
-def plan(model, *, format, target="linux", time_steps=None):
+def plan(model, *, format, target="linux", scheme="float32", time_steps=None, state="reset", masks="any"):
     """Choose the form of every recurrent layer of `model`.
 
-    The native form is taken wherever the format has an op with the same mathematics; else the loop, whose step is
-    traced from the cell's own `call`.
+    The native form is taken where the format has an op with the same mathematics; else the loop, whose step is traced
+    from the cell's own `call`, or one copy of the step for each time step where that was seen to be better. A sequence
+    of one step needs neither.
 
     Args:
         model: any built Keras 3 model.
         format: "tflite" or "onnx".
         target: "linux", "android", "mcu" or "web".
-        time_steps: length of the time axis, for models that leave it open.
+        scheme: that the file is to be written in; see `zoo.export.rules.SCHEMES`.
+        time_steps: length of the time axis, for models that leave it open; of a chunk, unless state is "reset".
+        state: "reset", "internal" or "external", as the file is to be.
+        masks: "any"; or "right_padded", your promise that masks only ever leave out the ends of sequences, as padding
+            does, with which masked layers can be native ops too. No file checks it: where another mask comes, a native
+            op takes as many steps as the mask has True, from the first on.
 
     Returns:
         A `Plan`.
 
     Raises:
-        SettingError: an unknown format or target.
+        SettingError: an unknown format, target, scheme or kind of masks.
         ExportError: a model that was never built.
     """
     from zoo.export.signature import fixed_batch, signature
@@ -86,46 +95,73 @@ def plan(model, *, format, target="linux", time_steps=None):
 
     check_choice("format", format, FORMATS)
     check_target(target, format=format)
+    check_choice("scheme", scheme, SCHEMES)
+    check_choice("masks", masks, MASKS)
     batch_size = None
     if format == "tflite":  # whose recurrent ops need a fixed batch; which one makes no difference to the plan
         batch_size = fixed_batch(model) or 1
-    uses = observe(model, signature(model, batch_size=batch_size, time_steps=time_steps))
-    return choose(uses, format=format, target=target)
+    uses = observe(model, signature(model, batch_size=batch_size, time_steps=time_steps, state=state))
+    return choose(uses, format=format, target=target, scheme=scheme, masks=masks)
 
 
-def choose(uses, *, format, target):
+def choose(uses, *, format, target, scheme="float32", masks="any"):
     """Return the `Plan` for the recurrent layers in `uses`, a list of `Use`."""
     choices, covered = [], set()
-    for use in uses:
+    for use in (replace(use, right_padded=masks == "right_padded") for use in uses):
         if use.within in covered:
             covered.add(use.path)
             continue
-        form, reason = "loop", f"no native {format} op has a rule for this cell"
+        form, reason = _form(use, format, target, scheme)
         wrapper = not hasattr(use.layer, "cell")
-        found = find_rule(use, format=format)
-        if found is not None:
-            try:
-                found(use, target)
-                why_not = found.unless(use, target)
-                form, reason = ("loop", why_not) if why_not else ("native", found.__doc__.strip().split("\n")[0])
-            except Unsuitable as why:
-                reason = str(why)
-        if wrapper and form == "loop":
+        if wrapper and form != "native":
             continue  # its two layers are planned one by one
         if form == "native":
             covered.add(use.path)
         choices.append(Choice(use.path, type(use.layer).__name__, form, reason))
-    return Plan(format, target, tuple(choices))
+    return Plan(format, target, tuple(choices), scheme, masks)
+
+
+def _form(use, format, target, scheme):
+    """Return the form that suits a layer best, and why."""
+    reason = f"no native {format} op has a rule for this cell"
+    found = find_rule(use, format=format)
+    if found is not None:
+        try:
+            _check_native(found, use, target, scheme)
+            reason = found.unless(use, target, scheme)
+            if not reason:
+                return "native", found.__doc__.strip().split("\n")[0]
+        except Unsuitable as why:
+            reason = str(why)
+    if use.shape[1] == 1 and takes_steps(use.layer):
+        return "step", "one step at a time"
+    if format == "tflite" and takes_steps(use.layer):
+        from zoo.export.tflite.rules import why_unrolled
+
+        pays = why_unrolled(use, target, scheme)
+        if pays:
+            return "unrolled", pays
+    return "loop", reason
+
+
+def _check_native(found, use, target, scheme):
+    """Return the `run` of the rule `found`, or raise `Unsuitable`."""
+    if scheme not in found.schemes:
+        raise Unsuitable(f"the op has no kernel for {scheme}")
+    return found(use, target)
 
 
 def check_plan(plan, uses, *, format, target):
-    """Raise SettingError unless `plan` was made for this format and target and for the layers in `uses`."""
+    """Raise SettingError unless `plan` was made for this format and target, and for the layers in `uses`."""
     if not isinstance(plan, Plan):
         raise SettingError(f"plan is a {type(plan).__name__}; expected what zoo.export.plan returns")
     if (plan.format, plan.target) != (format, target):
         raise SettingError(f"the plan is for {plan.format} on {plan.target}; expected one for {format} on {target}")
     planned = {choice.layer for choice in plan.choices}
-    expected = {choice.layer for choice in choose(uses, format=format, target=target).choices}
+    expected = {
+        choice.layer
+        for choice in choose(uses, format=format, target=target, scheme=plan.scheme, masks=plan.masks).choices
+    }
     if planned != expected:
         odd = sorted(planned ^ expected)[0]
         raise SettingError(f"the plan is not of this model: only one of the two has a recurrent layer {odd!r}")
@@ -143,6 +179,6 @@ def native_run(use, plan):
     try:
         if found is None:
             raise Unsuitable(f"no rule for {type(use.layer).__name__} in {plan.format}")
-        return found(use, plan.target)
+        return _check_native(found, replace(use, right_padded=plan.masks == "right_padded"), plan.target, plan.scheme)
     except Unsuitable as why:
         raise ExportError(f"{use.path} cannot be native: {why}; leave it out of the plan's overrides") from None

@@ -24,6 +24,7 @@ class Use:
         masked: whether a mask reaches it.
         initial_state: whether the model gives it an initial state.
         within: path of the Bidirectional (or other recurrent layer) that calls it, or None.
+        right_padded: whether the plan was promised that masks leave out the ends of sequences and nothing else.
     """
 
     layer: object
@@ -32,6 +33,7 @@ class Use:
     masked: bool
     initial_state: bool
     within: str | None
+    right_padded: bool = False
 
     @property
     def cell(self):
@@ -46,7 +48,7 @@ def folded(cell):
     return cell.fold() if isinstance(cell, layers.Cell) else cell
 
 
-def rule(cell_class, *, format, unless=None):
+def rule(cell_class, *, format, unless=None, schemes=SCHEMES):
     """Register the native form of a cell for one format.
 
     The decorated function receives `(use, target)`, a `Use` and one of `TARGETS`, and returns
@@ -61,8 +63,9 @@ def rule(cell_class, *, format, unless=None):
     Args:
         cell_class: the exact class of the cells that the rule is for.
         format: "tflite" or "onnx".
-        unless: function of `(use, target)` that says why the plan should not take the native form by itself although
-            it could, or None; an override still can.
+        unless: function of `(use, target, scheme)` that says why the plan should not take the native form by itself
+            although it could, or None; an override still can.
+        schemes: those that the native form can be written in.
 
     Example:
         @rule(MyCell, format="onnx")
@@ -75,7 +78,8 @@ def rule(cell_class, *, format, unless=None):
     def register(function):
         if cell_class in _RULES[format]:
             raise ValueError(f"{cell_class.__name__} has a rule for {format} already: {_RULES[format][cell_class]}")
-        function.unless = unless or (lambda use, target: None)
+        function.unless = unless or (lambda use, target, scheme: None)
+        function.schemes = tuple(schemes)
         _RULES[format][cell_class] = function
         return function
 
@@ -101,6 +105,13 @@ def find_rule(use, *, format):
 def loops_as_known(layer):
     """Return whether the loop of `layer` is Keras' or the zoo's own, and not one that a subclass changed."""
     return any(getattr(type(layer), "inner_loop", None) is one.inner_loop for one in _known_layers())
+
+
+def takes_steps(layer):
+    """Return whether `layer` gives what its cell gives step after step, whatever way it takes to get there."""
+    from zoo import layers
+
+    return loops_as_known(layer) or getattr(type(layer), "inner_loop", None) is layers.LinearRecurrence.inner_loop
 
 
 def _known_layers():

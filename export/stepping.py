@@ -1,10 +1,14 @@
 """One step of any recurrent layer, split where it can be, for the exporters that build the loop around it."""
 
+import contextlib
+
 import keras
 import tensorflow as tf
 from keras import ops
 
 from zoo import layers
+from zoo.errors import ExportError
+from zoo.export.rules import takes_steps
 
 
 class Stepper:
@@ -65,6 +69,49 @@ class Stepper:
             if shape == output.shape[1:] and shape.is_fully_defined() and state.dtype == output.dtype:
                 return tf.zeros_like(state)
         return tf.zeros_like(output)
+
+
+@contextlib.contextmanager
+def steps_replaced(uses, plan):
+    """Within this context the layers that `plan` unrolls, or that take one step, trace to steps one after the other.
+
+    Raises:
+        ExportError: a layer whose number of steps is unknown, is not one for the form `step`, or that has a loop of its
+            own.
+    """
+    chosen = [use for use in uses if plan.form(use.path) in ("unrolled", "step")]
+    for use in chosen:
+        steps, form = use.shape[1], plan.form(use.path)
+        if steps is None:
+            raise ExportError(f"{use.path} is to be {form}, which needs a known number of steps; give time_steps=")
+        if form == "step" and steps != 1:
+            raise ExportError(f"{use.path} is to be one step and gets {steps}; let it be a loop, or give time_steps=1")
+        if not takes_steps(use.layer):
+            raise ExportError(f"{use.path} cannot be {form}: its class has a loop of its own; let it be a loop")
+    layers = [use.layer for use in chosen]
+    for layer in layers:
+        layer.inner_loop = _steps_in_a_row(layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.inner_loop  # the class's own shows again
+
+
+def _steps_in_a_row(layer):
+    """Return a function with the face of `layer.inner_loop` that takes every step in its own ops."""
+
+    def inner_loop(sequences, initial_state, mask, training=False):
+        stepper = Stepper(layer, initial_state)
+        scanned = stepper.scanned(sequences, mask)
+        steps = list(zip(*[tf.unstack(x) for x in scanned], strict=True))
+        previous, states, outputs = stepper.zero_output(scanned), tf.nest.flatten(initial_state), []
+        for now in reversed(steps) if layer.go_backwards else steps:
+            previous, states = stepper.step(previous, states, list(now))
+            outputs.append(previous)
+        return previous, tf.stack(outputs, axis=1), tf.nest.pack_sequence_as(initial_state, states)
+
+    return inner_loop
 
 
 def time_first(x):

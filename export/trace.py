@@ -4,6 +4,7 @@ import contextlib
 
 import keras
 
+from zoo.errors import SettingError
 from zoo.export.planning import native_run
 from zoo.export.rules import Use
 
@@ -105,12 +106,30 @@ FLOAT_SCOPE = "zoo_stays_float"
 
 
 @contextlib.contextmanager
-def float_scopes(model):
-    """Within this context all that layers with `quantizable = False` trace has FLOAT_SCOPE in its name."""
+def float_scopes(model, keep_float=()):
+    """Within this context all that some layers trace has FLOAT_SCOPE in its name.
+
+    Args:
+        model: of which layers with `quantizable = False` stay float.
+        keep_float: names, or paths within the model, of others that do.
+
+    Raises:
+        SettingError: there is no layer of that name.
+    """
     import tensorflow as tf
 
-    layers = [layer for layer in [model, *model._flatten_layers()] if not getattr(layer, "quantizable", True)]
-    before = [(layer, vars(layer).get("call"), layer.call) for layer in dict.fromkeys(layers)]
+    everything = list(dict.fromkeys([model, *model._flatten_layers()]))
+    names = {layer: {layer.name, layer.path or layer.name} for layer in everything}
+    for name in keep_float:
+        if not any(name in known for known in names.values()):
+            known = ", ".join(layer.name for layer in everything[1:])
+            raise SettingError(f"keep_float names {name!r}, which is no layer of {model.name!r}; it has {known}")
+    layers = [
+        layer
+        for layer in everything
+        if not getattr(layer, "quantizable", True) or names[layer].intersection(keep_float)
+    ]
+    before = [(layer, vars(layer).get("call"), layer.call) for layer in layers]
 
     def marked(original):
         def call(*args, **kwargs):

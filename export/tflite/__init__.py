@@ -18,25 +18,35 @@ def to_tflite(
     target="linux",
     state="reset",
     representative_data=None,
+    io_dtype="float32",
+    keep_float=(),
     batch_size=1,
     time_steps=None,
     plan=None,
 ):
     """Write `model` as a TFLite file of built-in ops only.
 
-    Recurrent layers leave in the form that the plan says: as one op of TFLite's own, or as a static loop. Every
-    invocation starts from the initial state, without any reset from outside. Inputs and outputs keep the model's names
-    and order, in the file's only signature. The model is left as it was.
+    Recurrent layers leave in the form that the plan says: as one op of TFLite's own, as a static loop, or as one copy
+    of the step for each time step. Inputs and outputs keep the model's names and order, in the signature
+    "serving_default". The model is left as it was.
 
     Args:
         model: any built Keras 3 model.
         path: of the file to write, ending in `.tflite`; it must not exist.
-        scheme: "float32", or "dynamic_int8": see `zoo.export.tflite.quantize.dynamic_int8` for what becomes int8.
+        scheme: "float32"; "float16" or "weight_int8", smaller weights, see `zoo.export.tflite.weights`; "dynamic_int8",
+            see `zoo.export.tflite.quantize`; "full_int8", see `zoo.export.tflite.full_int8`.
         target: "linux", "android", "mcu" or "web".
-        state: "reset", each invocation starts afresh.
-        representative_data: must be None; examples for schemes that calibrate, and none does yet.
+        state: "reset", each invocation starts afresh, without any reset from outside. With the others an invocation
+            takes a chunk of a sequence, and goes on where the last ended: "external", the states are inputs, zeros
+            before the first chunk, and their next values outputs named so and "_next"; "internal", the file keeps
+            them, and its second signature, "reset", makes them zeros again.
+        representative_data: for "full_int8", some hundred examples of what the device will see: an array, {input name:
+            array}, or an iterable of examples. Where the file goes on from chunk to chunk, whole sequences.
+        io_dtype: "float32", or "int8" with "full_int8": inputs and outputs as integers, whose scales the file tells.
+            States stay float32.
+        keep_float: names of layers that stay float32 in every scheme.
         batch_size: number of sequences in one invocation, fixed in the file.
-        time_steps: length of the time axis, for models that leave it open.
+        time_steps: length of the time axis, for models that leave it open; of a chunk, unless state is "reset".
         plan: what `zoo.export.plan` returned for this model; made afresh if left out.
 
     Returns:
@@ -44,36 +54,67 @@ def to_tflite(
 
     Raises:
         SettingError: an unknown or unfitting option, or a path that cannot be written or exists.
+        DataError: representative_data shows no ranges; the message says why.
         ExportError: a model that was never built, or that cannot run in TFLite; the message says what to change.
     """
     options.check_options(format="tflite", scheme=scheme, target=target, state=state, time_steps=time_steps)
-    if scheme == "dynamic_int8" and target == "mcu":
-        raise SettingError("scheme is 'dynamic_int8', whose ops TFLite Micro does not have; for mcu take 'float32'")
-    if representative_data is not None:
-        raise SettingError(f"scheme {scheme!r} does not calibrate; leave representative_data out")
+    options.check_scheme(
+        scheme, target=target, representative_data=representative_data, keep_float=keep_float, io_dtype=io_dtype
+    )
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise SettingError(f"batch_size is {batch_size!r}; expected a whole number of at least 1")
     path = options.check_path(path, ".tflite")
+    from zoo.export.signature import signature
+
     with tempfile.TemporaryDirectory(prefix="recurrent-zoo-") as folder:
         saved_model, out = f"{folder}/saved_model", Path(folder, "model.tflite")
-        names = _save(model, saved_model, target=target, batch_size=batch_size, time_steps=time_steps, plan=plan)
-        child.run("tflite.convert:convert", saved_model=saved_model, out=str(out), scheme=scheme, **names)
+        entry = signature(model, batch_size=batch_size, time_steps=time_steps, state=state)
+        states = [] if state == "reset" else list(entry.states)
+        examples = _store(representative_data, entry, states, folder)
+        names = _save(model, entry, saved_model, target=target, scheme=scheme, plan=plan, keep_float=keep_float)
+        child.run(
+            "tflite.convert:convert",
+            saved_model=saved_model,
+            out=str(out),
+            scheme=scheme,
+            examples=examples,
+            io_dtype=io_dtype,
+            states=states,
+            held=state == "internal",
+            **names,
+        )
         options.write(path, out.read_bytes())
     return path
 
 
-def _save(model, folder, *, target, batch_size, time_steps, plan):
-    """Trace `model` under its plan into a SavedModel; return the names of its ends, {"inputs": ..., "outputs": ...}."""
+def _store(representative_data, entry, states, folder):
+    """Write checked examples into `folder`; return the file's name, None if there are none."""
+    if representative_data is None:
+        return None
+    import numpy as np
+
+    from zoo.export.representative import read_representative
+
+    specs = [spec for spec in entry.specs if spec.name not in states]
+    for spec in entry.specs:
+        if None in spec.shape:
+            raise ExportError(f"input {spec.name!r} is open in time, and full_int8 needs it fixed; give time_steps=")
+    arrays = read_representative(representative_data, specs, open_time=bool(states))
+    np.savez(f"{folder}/examples.npz", **{f"input_{i}": arrays[spec.name] for i, spec in enumerate(specs)})
+    return f"{folder}/examples.npz"
+
+
+def _save(model, entry, folder, *, target, scheme, plan, keep_float):
+    """Trace `entry` under its plan into a SavedModel; return the names of its ends, {"inputs": ..., "outputs": ...}."""
     import tensorflow as tf
 
     from zoo.export import planning, trace
-    from zoo.export.signature import signature
+    from zoo.export.stepping import steps_replaced
     from zoo.export.tflite.loop import loops_replaced
 
-    entry = signature(model, batch_size=batch_size, time_steps=time_steps)
     uses = trace.observe(model, entry)
     if plan is None:
-        plan = planning.choose(uses, format="tflite", target=target)
+        plan = planning.choose(uses, format="tflite", target=target, scheme=scheme)
     planning.check_plan(plan, uses, format="tflite", target=target)
     for use in uses:
         if plan.form(use.path) == "loop" and use.shape[1] is None:
@@ -86,7 +127,13 @@ def _save(model, folder, *, target, batch_size, time_steps, plan):
         return {f"output_{i}": tf.identity(output) for i, output in enumerate(outputs)}
 
     numbered_specs = [tf.TensorSpec(spec.shape, spec.dtype, name=f"input_{i}") for i, spec in enumerate(entry.specs)]
-    with trace.for_inference(model), trace.replaced(uses, plan), loops_replaced(uses, plan), trace.float_scopes(model):
+    with (
+        trace.for_inference(model),
+        trace.replaced(uses, plan),
+        loops_replaced(uses, plan),
+        steps_replaced(uses, plan),
+        trace.float_scopes(model, keep_float),
+    ):
         function = tf.function(numbered, autograph=False).get_concrete_function(*numbered_specs)
     module = tf.Module()
     module.function, module.captured = function, list(function.variables)

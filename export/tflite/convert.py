@@ -3,15 +3,23 @@
 import re
 from pathlib import Path
 
+from ai_edge_litert import schema_py_generated as schema
+
 from zoo.errors import ExportError
+from zoo.export.runner import NEXT
+from zoo.export.tflite.calibrate import calibrate
 from zoo.export.tflite.flatbuffer import Editor
+from zoo.export.tflite.full_int8 import full_int8
 from zoo.export.tflite.fuse import check_builtin, fuse
 from zoo.export.tflite.quantize import dynamic_int8
+from zoo.export.tflite.variables import hold_states
+from zoo.export.tflite.weights import float16, weight_int8
 
 SIGNATURE = "serving_default"
+_STORED = {"dynamic_int8": dynamic_int8, "float16": float16, "weight_int8": weight_int8}
 
 
-def convert(saved_model, out, inputs, outputs, scheme):
+def convert(saved_model, out, inputs, outputs, scheme, examples, io_dtype, states, held):
     """Convert a SavedModel whose tensors are named input_0, input_1, ..., output_0, ... and write the file `out`.
 
     Args:
@@ -19,7 +27,11 @@ def convert(saved_model, out, inputs, outputs, scheme):
         out: file to write.
         inputs: names of the inputs, in the order in which the file is to have them.
         outputs: names of the outputs, likewise.
-        scheme: "float32" or "dynamic_int8".
+        scheme: one of `zoo.export.rules.SCHEMES`.
+        examples: file of arrays input_0, ..., the first axis counting examples, for a scheme that calibrates, or None.
+        io_dtype: "float32" or "int8".
+        states: names of inputs that are states, the last of all; may be empty.
+        held: whether the file is to keep the states by itself.
 
     Raises:
         ExportError: the model computes something that TFLite's built-in ops cannot.
@@ -35,10 +47,28 @@ def convert(saved_model, out, inputs, outputs, scheme):
         raise ExportError(_in_one_sentence(str(error))) from error
     fuse(editor)
     check_builtin(editor)
-    if scheme == "dynamic_int8":
-        dynamic_int8(editor)
+    if scheme == "full_int8":
+        ends = _ends(editor, inputs, outputs, states) if io_dtype == "int8" else ()
+        full_int8(editor, calibrate(editor, examples, len(states)), ends=ends)
+    elif scheme in _STORED:
+        _STORED[scheme](editor)
     _name_ends(editor, inputs, outputs)
+    if held:
+        hold_states(editor, states)
     Path(out).write_bytes(editor.pack())
+
+
+def _ends(editor, inputs, outputs, states):
+    """Return the float ends of the main graph that are no states."""
+    graph, signature = editor.model.subgraphs[0], editor.model.signatureDefs[0]
+    after = [f"{name}{NEXT}" for name in states]
+    tensors = {
+        end.tensorIndex
+        for ends, names, kept in ((signature.inputs, inputs, states), (signature.outputs, outputs, after))
+        for end in ends
+        if names[int(end.name.decode().rsplit("_", 1)[1])] not in kept
+    }
+    return {i for i in tensors if graph.tensors[i].type == schema.TensorType.FLOAT32}
 
 
 def _in_one_sentence(message):

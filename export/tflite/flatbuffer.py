@@ -13,7 +13,8 @@ from zoo.errors import DataError
 
 IDENTIFIER = b"TFL3"
 ABSENT = -1  # index of an optional input that is left out
-_DTYPES = {"float32": schema.TensorType.FLOAT32, "int32": schema.TensorType.INT32, "int8": schema.TensorType.INT8}
+_DTYPES = {name: getattr(schema.TensorType, name.upper()) for name in ("float32", "float16", "int32", "int16", "int8")}
+NUMPY = {number: name for name, number in _DTYPES.items()}  # the type of a tensor as NumPy names it
 # What reading a damaged flatbuffer ends in: offsets that point outside it, lengths that it cannot hold, odd names.
 _DAMAGE = (struct.error, IndexError, ValueError, TypeError, OverflowError)
 

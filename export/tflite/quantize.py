@@ -1,9 +1,9 @@
 """The scheme `dynamic_int8`: weights in eight bits, everything else as it was."""
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from zoo.export.tflite.flatbuffer import ABSENT
+from zoo.export.tflite.integers import add_constant, symmetric
 from zoo.export.trace import FLOAT_SCOPE
 
 SMALLEST = 1024  # weights; below, an op gains nothing in eight bits, in size or in time
@@ -25,23 +25,26 @@ def dynamic_int8(editor):
 
     What becomes int8: kernels of dense, convolutional and embedding layers, kernels, recurrent kernels, peepholes and
     projections of fused recurrent layers, and the same within the bodies of loops, wherever an op has at least
-    `SMALLEST` weights.
-    Symmetric, with one scale for each output channel where the op takes that (dense, convolution), else one for each
-    matrix. What stays float32: inputs, outputs, biases, states, and all of a layer with `quantizable = False`.
-    Inside an op, activations are brought to int8 by the range that they have at that moment.
+    `SMALLEST` weights. Symmetric, with one scale for each output channel where the op takes that (dense, convolution),
+    else one for each matrix. What stays float32: inputs, outputs, biases, states, and all of a layer with
+    `quantizable = False` or named in `keep_float`. Inside an op, activations are brought to int8 by the range that they
+    have at that moment.
 
     What it costs: a weight moves by at most half a step, 1/254 of the largest of its scale, and each activation
     likewise; TFLite Micro cannot run it. What it gives: a file of little more than a quarter.
     """
     for graph in editor.model.subgraphs:
-        operators = []
+        operators, quantised = [], {}
         for operator in graph.operators:
-            operators += [operator, *_quantize(editor, graph, operator)]
+            operators += [operator, *_quantize(editor, graph, operator, quantised)]
         graph.operators = operators
 
 
-def _quantize(editor, graph, operator):
-    """Give `operator` int8 weights if it takes them; return the ops that must follow it."""
+def _quantize(editor, graph, operator, quantised):
+    """Give `operator` int8 weights if it takes them; return the ops that must follow it.
+
+    `quantised`, {(content of a constant, axis of scales): its twin}, holds what ops share, such as the steps in a loop.
+    """
     name = editor.name(operator)
     weights, version = _KINDS.get(name, ({}, None))
     places = {
@@ -54,7 +57,13 @@ def _quantize(editor, graph, operator):
     if size < SMALLEST or any(FLOAT_SCOPE.encode() in name for name in names):
         return []
     for place, axis in places.items():
-        operator.inputs[place] = _as_int8(editor, graph, operator.inputs[place], axis)
+        index = operator.inputs[place]
+        value = editor.constant(graph, index)
+        key = value.tobytes(), value.shape, axis
+        if key not in quantised:
+            label = f"{graph.tensors[index].name.decode()}_int8"
+            quantised[key] = add_constant(editor, graph, value, symmetric(value, axis=axis), label)
+        operator.inputs[place] = quantised[key]
     editor.set_version(operator, version)
     if name == "GATHER":
         return [_dequantize(editor, graph, operator)]
@@ -66,23 +75,6 @@ def _quantize(editor, graph, operator):
 def _float_constant(editor, graph, index):
     value = editor.constant(graph, index)
     return value if value is not None and value.dtype == np.float32 else None
-
-
-def _as_int8(editor, graph, index, axis):
-    """Return the index of a new constant: float constant `index` in int8, with one scale per place along `axis`."""
-    value = editor.constant(graph, index)
-    others = tuple(i for i in range(value.ndim) if i != axis) if axis is not None else None
-    largest = np.abs(value).max(axis=others, keepdims=axis is not None)
-    scale = np.where(largest > 0, largest / 127, 1).astype("float32")  # 127, not 128: the same on both sides of zero
-    result = editor.add_constant(
-        graph, np.round(value / scale).astype("int8"), graph.tensors[index].name.decode() + "_int8"
-    )
-    quantization = schema.QuantizationParametersT()
-    quantization.scale = scale.reshape(-1)
-    quantization.zeroPoint = np.zeros(scale.size, "int64")
-    quantization.quantizedDimension = axis or 0
-    graph.tensors[result].quantization = quantization
-    return result
 
 
 def _dequantize(editor, graph, gather):

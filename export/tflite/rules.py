@@ -9,13 +9,20 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import ExportError
-from zoo.export.rules import Unsuitable, rule
+from zoo.export.rules import SCHEMES, Unsuitable, rule
 from zoo.export.tflite.fuse import LSTM, RNN
 from zoo.layers import PeepholeLSTMCell
 from zoo.layers.cell import state_sizes
 
+_ALL_BUT_FULL_INT8 = [scheme for scheme in SCHEMES if scheme != "full_int8"]
 
-def _loop_is_quicker(use, target):
+
+def why_unrolled(use, target, scheme):
+    """Return why the plan should give a layer one copy of its step for each time step, or None."""
+    return None
+
+
+def _loop_is_quicker(use, target, scheme):
     """Where benchmarks/forms.py saw the loop ahead: its matmuls are XNNPACK's, the op's are not.
 
     It ran on x86; for phones, whose kernels of these ops are other code, nothing was measured and the op stays.
@@ -32,7 +39,7 @@ def _loop_is_quicker(use, target):
 def lstm(use, target):
     """one UNIDIRECTIONAL_SEQUENCE_LSTM"""
     cell = use.cell
-    _check_use(use)
+    _check_use(use, target)
     _check_activation(cell.activation, keras.activations.tanh)
     _check_activation(cell.recurrent_activation, keras.activations.sigmoid)
     return _run(use.layer, lambda: _lstm_weights(cell), LSTM)
@@ -42,7 +49,7 @@ def lstm(use, target):
 def peephole_lstm(use, target):
     """one UNIDIRECTIONAL_SEQUENCE_LSTM with peepholes"""
     cell = use.cell
-    _check_use(use)
+    _check_use(use, target)
     if target == "mcu":
         raise Unsuitable("the LSTM of TFLite Micro has no peepholes")
 
@@ -53,11 +60,11 @@ def peephole_lstm(use, target):
     return _run(use.layer, weights, LSTM)
 
 
-@rule(keras.layers.SimpleRNNCell, format="tflite", unless=_loop_is_quicker)
+@rule(keras.layers.SimpleRNNCell, format="tflite", unless=_loop_is_quicker, schemes=_ALL_BUT_FULL_INT8)
 def simple_rnn(use, target):
     """one UNIDIRECTIONAL_SEQUENCE_RNN"""
     cell = use.cell
-    _check_use(use)
+    _check_use(use, target)
     if target == "mcu":
         raise Unsuitable("TFLite Micro has no UNIDIRECTIONAL_SEQUENCE_RNN")
     _check_activation(cell.activation, keras.activations.tanh)
@@ -68,11 +75,21 @@ def simple_rnn(use, target):
     return _run(use.layer, weights, RNN)
 
 
-def _check_use(use):
+def _check_use(use, target):
     if use.masked:
-        raise Unsuitable("a mask reaches it, and the op takes none")
+        _check_mask(use, target)
     if use.shape[0] is None:
         raise Unsuitable("the op's state needs a fixed batch, which this layer does not see")
+
+
+def _check_mask(use, target):
+    """The op takes no mask; but what it does before a sequence's padding is right."""
+    if target == "mcu":
+        raise Unsuitable("a mask reaches it, and the op takes none")
+    if not use.right_padded:
+        raise Unsuitable("a mask reaches it; with plan(..., masks='right_padded') the op could be taken")
+    if use.layer.return_state and len(state_sizes(use.cell)) > 1:
+        raise Unsuitable("a mask reaches it, and of its states the op gives those behind the padding only")
 
 
 def _check_activation(found, expected):
@@ -111,15 +128,38 @@ def _run(layer, weights, marker):
     def run(sequences, initial_state, mask):
         if sequences.shape[0] is None:
             raise ExportError(f"layer {layer.name} is given batches of unknown size; its op needs a fixed one")
-        if layer.go_backwards:
+        lengths = None if mask is None else tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+        if layer.go_backwards and mask is None:
             sequences = tf.reverse(sequences, [1])
+        elif layer.go_backwards:
+            sequences = tf.reverse_sequence(sequences, lengths, seq_axis=1)
         batch_size = sequences.shape[0]
         initial_state = initial_state or [tf.zeros((batch_size, size)) for size in sizes]
         constants = [np.zeros(0, "float32") if w is None else w for w in weights()]
         outputs, *finals = _marked(marker, batch_size, sizes)(sequences, *constants, *initial_state)
+        if mask is not None:
+            return _before_padding(layer, outputs, lengths, mask, initial_state[0])
         return outputs[:, -1], outputs, [outputs[:, -1], *finals]
 
     return run
+
+
+def _before_padding(layer, outputs, lengths, mask, start):
+    """Return (last output, outputs, [hidden state]) of an op that ran on over the padding behind each sequence.
+
+    Of its other state nothing is known but its value behind the padding.
+    """
+    any_step = lengths[:, None] > 0
+    hidden = tf.gather(outputs, tf.maximum(lengths - 1, 0), batch_dims=1)
+    last, hidden = tf.where(any_step, hidden, tf.zeros_like(hidden)), tf.where(any_step, hidden, start)
+    zeros, counts = tf.zeros_like(outputs), mask[..., None]
+    if layer.go_backwards:  # Keras comes to the padding first, before there is an output
+        outputs = tf.reverse(tf.where(counts, tf.reverse_sequence(outputs, lengths, seq_axis=1), zeros), [1])
+    elif layer.zero_output_for_mask:
+        outputs, last = tf.where(counts, outputs, zeros), tf.where(mask[:, -1:], last, tf.zeros_like(last))
+    else:
+        outputs = tf.where(counts, outputs, last[:, None] + zeros)
+    return last, outputs, [hidden]
 
 
 def _marked(marker, batch_size, sizes):

@@ -1,0 +1,88 @@
+"""Examples of what a device will see, from which the schemes that calibrate learn the ranges of activations."""
+
+import numpy as np
+
+from zoo.errors import DataError
+
+_NAME = "representative_data"
+
+
+def read_representative(data, specs, *, open_time=False):
+    """Return `data` as {input name: array}, checked, the first axis counting examples.
+
+    Args:
+        data: an array for a model of one input; {input name: array}; or an iterable of examples, each an array or
+            {input name: array} without the axis that counts.
+        specs: list of `tf.TensorSpec`, the inputs of the model.
+        open_time: whether the second axis may have any length that is a multiple of the spec's.
+
+    Raises:
+        DataError: no examples, another shape, text, a value that is not finite, or the same value everywhere.
+    """
+    names = [spec.name for spec in specs]
+    if isinstance(data, dict):
+        if sorted(data) != sorted(names):
+            raise DataError(f"{_NAME} is for the inputs {', '.join(sorted(data))}; the model has {', '.join(names)}")
+        arrays = {name: _array(data[name], name) for name in names}
+    elif hasattr(data, "__array__"):
+        if len(names) != 1:
+            raise DataError(f"{_NAME} is one array; the model has the inputs {', '.join(names)}: give a dict of arrays")
+        arrays = {names[0]: _array(data, names[0])}
+    else:
+        arrays = _gather(data, names)
+    counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    if not all(counts.values()):
+        raise DataError(f"{_NAME} is empty; give some hundred examples of what the device will see")
+    if len(set(counts.values())) > 1:
+        raise DataError(f"{_NAME} has {counts} examples; expected as many for each input")
+    return {spec.name: _checked(arrays[spec.name], spec, open_time) for spec in specs}
+
+
+def _gather(data, names):
+    """Stack an iterable of examples."""
+    try:
+        examples = list(data)
+    except TypeError:
+        raise DataError(
+            f"{_NAME} is a {type(data).__name__}; expected an array, a dict of arrays, or examples"
+        ) from None
+    examples = [example if isinstance(example, dict) else {names[0]: example} for example in examples]
+    for number, example in enumerate(examples):
+        if sorted(example) != sorted(names):
+            raise DataError(
+                f"example {number} of {_NAME} is for the inputs {', '.join(sorted(example))}; the model has "
+                f"{', '.join(names)}: give each example as a dict"
+            )
+    return {name: _array([example[name] for example in examples], name) for name in names}
+
+
+def _array(values, name):
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise DataError(f"the examples of {_NAME} for input {name!r} have different shapes; make them alike") from None
+
+
+def _checked(array, spec, open_time):
+    expected = tuple(spec.shape)[1:]
+    found = array.shape[1:]
+    fits = len(found) == len(expected) and all(e in (None, f) for e, f in zip(expected, found, strict=True))
+    if not fits and open_time and len(found) == len(expected) and found[1:] == expected[1:]:
+        fits = found[0] > 0 and expected[0] and found[0] % expected[0] == 0
+    if not fits:
+        wanted = ", ".join(["examples", *("any" if size is None else str(size) for size in expected)])
+        raise DataError(f"{_NAME} for input {spec.name!r} has shape {array.shape}; expected ({wanted})")
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{_NAME} for input {spec.name!r} holds {array.dtype}; expected numbers")
+    array = array.astype(spec.dtype.as_numpy_dtype)
+    if not array.size:
+        raise DataError(f"{_NAME} for input {spec.name!r} has shape {array.shape}, which holds no numbers")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        at = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
+        raise DataError(f"{_NAME} for input {spec.name!r} is {array[tuple(at)]} at {at}; leave such examples out")
+    if array.size > 1 and array.min() == array.max():
+        raise DataError(
+            f"{_NAME} for input {spec.name!r} is {array.flat[0]} everywhere, which shows no range; give examples of "
+            "what the device will see"
+        )
+    return array
