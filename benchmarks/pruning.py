@@ -47,7 +47,7 @@ def prune_in_training(recipe, model, options):
         np.eye(len(recipe.labels))[labels],
         batch_size=BATCH_SIZE,
         epochs=options.epochs,
-        callbacks=[export.Pruning(options.sparsity)],
+        callbacks=[export.Pruning(options.sparsity, layers=options.layers)],
         verbose=0,
     )
     return pruned
@@ -72,6 +72,7 @@ def main():
     parser.add_argument("--data", default="fsdd", help="folder of the recordings, or fsdd to fetch them")
     parser.add_argument("--network", default="crnn")
     parser.add_argument("--sparsity", type=float, default=0.8)
+    parser.add_argument("--layers", nargs="*", help="to prune only these; the convolutions are small and sensitive")
     parser.add_argument("--epochs", type=int, default=20, help="of training on while pruning")
     parser.add_argument("--learning-rate", type=float, default=0.002, help="of training on, at its start")
     parser.add_argument("--teaching", type=float, default=0.5, help="the unpruned model's part in the loss; 0 for none")
