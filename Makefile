@@ -30,7 +30,7 @@ test: .venv/ready-to-test $(if $(TORCH),.venv/ready-for-torch)
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	$(PYTEST)
-	KERAS_BACKEND=jax $(PYTEST) tests/layers
+	KERAS_BACKEND=jax $(PYTEST) tests/layers tests/export/test_pruning.py tests/export/test_distillation.py
 	@if .venv/bin/python -c 'import torch' 2>/dev/null; then \
 	  echo "KERAS_BACKEND=torch $(PYTEST) tests/layers"; \
 	  KERAS_BACKEND=torch $(PYTEST) tests/layers; \
