@@ -19,6 +19,12 @@ def sequences(dtype="float32"):
     return np.random.normal(size=(BATCH, TIME, FEATURES)).astype(dtype)
 
 
+def times_rows(case):
+    """How many batches of rows to train with at once: normalised by the batch, one row or two that count at a step pass
+    no gradient, and three may be so close to each other that the norm makes much of a rounding in half precision."""
+    return 3 if case.by_batch else 1
+
+
 def randomised(layer, scale=0.5):
     """Build `layer` and give every weight a random value: zeros would hide what reads them."""
     layer.build((BATCH, TIME, FEATURES))
@@ -193,9 +199,8 @@ def test_a_saved_model_answers_the_same(case, tmp_path):
 @pytest.mark.parametrize("mask", [None, MASK], ids=["unmasked", "masked"])
 @pytest.mark.parametrize("return_sequences", [False, True])
 def test_gradients_equal_automatic_differentiation(case, mask, return_sequences):
-    times = 3 if case.by_batch else 1  # of one row or two that count at a step, each is the batch's own, and flat
-    x = np.concatenate([sequences() for _ in range(times)])
-    mask = None if mask is None else np.tile(mask, (times, 1))
+    x = np.concatenate([sequences() for _ in range(times_rows(case))])
+    mask = None if mask is None else np.tile(mask, (times_rows(case), 1))
     layer = randomised(case.make(return_sequences=return_sequences))
     peer = automatic(case, layer, training=True, return_sequences=return_sequences)
     peer.build(x.shape)
@@ -224,7 +229,8 @@ def test_the_gradient_of_an_initial_state_flows(case):
 @each_layer
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_computes_in_half_and_keeps_weights_in_float32(case, dtype):
-    x, layer = sequences(), randomised(case.make(return_sequences=True))
+    x = np.concatenate([sequences() for _ in range(times_rows(case))])
+    layer = randomised(case.make(return_sequences=True))
     half = twin(case, layer, return_sequences=True, dtype=dtype)
     assert {v.dtype for v in half.weights} == {"float32"}
     for training in (False, True):
@@ -235,7 +241,8 @@ def test_mixed_precision_computes_in_half_and_keeps_weights_in_float32(case, dty
         if case.spikes:  # a voltage within 0.01 of a threshold, one in a hundred, may be on its other side
             assert np.mean(got != expected) < 0.1
         else:  # bfloat16 has 8 bits of mantissa: steps of 1/256 near 1, a few of them after seven steps
-            np.testing.assert_allclose(got, expected, atol=0.03)
+            # normalised by the batch, a rounding is divided by a deviation of a tenth, and goes on from step to step
+            np.testing.assert_allclose(got, expected, atol=0.15 if training and case.by_batch else 0.03)
 
 
 @each_layer
