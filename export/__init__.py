@@ -16,9 +16,12 @@ _HOMES = {
     "plan": "zoo.export.planning",
     "to_tflite": "zoo.export.tflite",
     "to_onnx": "zoo.export.onnx",
+    "to_c_array": "zoo.export.tflite.micro",
+    "arena_size": "zoo.export.tflite.micro_runtime",
     "to_nir": "zoo.export.nir",
     "verify": "zoo.export.verification",
     "bundle": "zoo.export.bundling",
+    "quantize_aware": "zoo.export.qat",
     "rule": "zoo.export.rules",
 }
 __all__ = sorted(_HOMES)

@@ -7,6 +7,7 @@ from zoo.layers.batch_norm_lstm import BatchNormLSTM, BatchNormLSTMCell
 from zoo.layers.cell import Cell
 from zoo.layers.dot_attention import DotAttention
 from zoo.layers.echo_state import EchoState, EchoStateCell
+from zoo.layers.fake_quantize import FakeQuantized, FakeQuantizedCell, fake_quantize
 from zoo.layers.fast_grnn import FastGRNN, FastGRNNCell, KeepLargest
 from zoo.layers.gru_cell import GRUCell
 from zoo.layers.indrnn import IndRNN, IndRNNCell, RecurrentBound, indrnn_stack
@@ -39,6 +40,8 @@ __all__ = [
     "DotAttention",
     "EchoState",
     "EchoStateCell",
+    "FakeQuantized",
+    "FakeQuantizedCell",
     "FastGRNN",
     "FastGRNNCell",
     "GRUCell",
@@ -70,5 +73,6 @@ __all__ = [
     "Zoneout",
     "ZoneoutGRU",
     "ZoneoutLSTM",
+    "fake_quantize",
     "indrnn_stack",
 ]
