@@ -78,6 +78,9 @@ def main():
     parser.add_argument("--teaching", type=float, default=0.5, help="the unpruned model's part in the loss; 0 for none")
     parser.add_argument("--temperature", type=float, default=2.0)
     parser.add_argument("--folds", type=int, default=6, help="speakers to leave out, one after the other")
+    parser.add_argument(
+        "--models", type=Path, help="trained models that fsdd_speakers.py --keep wrote; else they are trained"
+    )
     parser.add_argument("--validate", action="store_true", help="choose between settings without the test speakers")
     options = parser.parse_args()
     settings = {"data": options.data, "network": options.network, "extra": "demo"}
@@ -91,7 +94,11 @@ def main():
             speaker, absent = speakers[(position + 1) % len(speakers)], speaker
             recipe = _WithoutSpeaker(**settings, test_speaker=speaker, absent=absent)
         started = time.perf_counter()
-        model, _ = recipe.train(verbose=0)
+        model = (
+            keras.models.load_model(options.models / f"{speaker}.keras")
+            if options.models
+            else recipe.train(verbose=0)[0]
+        )
         trained = time.perf_counter()
         small = prune_in_training(recipe, model, options)
         seconds[speaker] = [round(trained - started, 1), round(time.perf_counter() - trained, 1)]
@@ -115,7 +122,9 @@ def main():
                 "recipe": "keyword_spotting",
                 "data": "Free Spoken Digits",
                 "split": f"leave one speaker out, {options.folds} of 6; all recordings of that speaker test",
-                "settings": {name: value for name, value in vars(options).items() if name not in ("data", "validate")},
+                "settings": {
+                    name: value for name, value in vars(options).items() if name not in ("data", "models", "validate")
+                },
                 "zeros": min(zeros.values()),
                 **summary,
                 "mean": mean,
