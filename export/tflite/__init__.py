@@ -77,6 +77,7 @@ def to_tflite(
             saved_model=saved_model,
             out=str(out),
             scheme=scheme,
+            target=target,
             examples=examples,
             io_dtype=io_dtype,
             states=states,

@@ -11,6 +11,7 @@ from zoo.export.tflite.calibrate import calibrate
 from zoo.export.tflite.flatbuffer import Editor
 from zoo.export.tflite.full_int8 import full_int8
 from zoo.export.tflite.fuse import check_builtin, fuse
+from zoo.export.tflite.micro import check_ops
 from zoo.export.tflite.quantize import dynamic_int8
 from zoo.export.tflite.variables import hold_states
 from zoo.export.tflite.weights import float16, weight_int8
@@ -19,7 +20,7 @@ SIGNATURE = "serving_default"
 _STORED = {"dynamic_int8": dynamic_int8, "float16": float16, "weight_int8": weight_int8}
 
 
-def convert(saved_model, out, inputs, outputs, scheme, examples, io_dtype, states, held):
+def convert(saved_model, out, inputs, outputs, scheme, target, examples, io_dtype, states, held):
     """Convert a SavedModel whose tensors are named input_0, input_1, ..., output_0, ... and write the file `out`.
 
     Args:
@@ -28,6 +29,7 @@ def convert(saved_model, out, inputs, outputs, scheme, examples, io_dtype, state
         inputs: names of the inputs, in the order in which the file is to have them.
         outputs: names of the outputs, likewise.
         scheme: one of `zoo.export.rules.SCHEMES`.
+        target: one of `zoo.export.rules.TARGETS`.
         examples: file of arrays input_0, ..., the first axis counting examples, for a scheme that calibrates, or None.
         io_dtype: "float32" or "int8".
         states: names of inputs that are states, the last of all; may be empty.
@@ -53,6 +55,8 @@ def convert(saved_model, out, inputs, outputs, scheme, examples, io_dtype, state
     elif scheme in _STORED:
         _STORED[scheme](editor)
     _name_ends(editor, inputs, outputs)
+    if target == "mcu":
+        check_ops(editor)
     if held:
         hold_states(editor, states)
     Path(out).write_bytes(editor.pack())

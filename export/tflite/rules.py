@@ -14,28 +14,39 @@ from zoo.export.tflite.fuse import LSTM, RNN
 from zoo.layers import PeepholeLSTMCell
 from zoo.layers.cell import state_sizes
 
+UNROLLED_UP_TO = 5  # steps, on targets with room: from benchmarks/forms.py
 _ALL_BUT_FULL_INT8 = [scheme for scheme in SCHEMES if scheme != "full_int8"]
 
 
 def why_unrolled(use, target, scheme):
     """Return why the plan should give a layer one copy of its step for each time step, or None."""
-    return None
+    steps = use.shape[1]
+    if target == "mcu" or steps is None or steps > UNROLLED_UP_TO:
+        return None
+    return f"{steps} steps one by one are quicker than a loop and hardly larger"
 
 
-def _loop_is_quicker(use, target, scheme):
-    """Where benchmarks/forms.py saw the loop ahead: its matmuls are XNNPACK's, the op's are not.
+def _another_is_quicker(use, target, scheme):
+    """Where benchmarks/forms.py saw another form ahead of the op: its matmuls are XNNPACK's, the op's are not.
 
-    It ran on x86; for phones, whose kernels of these ops are other code, nothing was measured and the op stays.
+    It ran on x86; for phones, whose kernels of these ops are other code, nothing was measured and the op stays. A
+    microcontroller has vendors' kernels for the op.
     """
     steps, units = use.shape[1], use.cell.units
+    if steps == 1 and target != "mcu":
+        return "one step at a time"
     if target != "linux" or steps is None:
         return None
+    if scheme == "full_int8":
+        return "in integers a loop is quicker than the op"
+    if why_unrolled(use, target, scheme):
+        return "a few steps one by one are quicker than the op"
     if use.layer.return_sequences and steps > units:  # the loop shifts all outputs at every turn
         return None
     return f"at {units} units a loop is quicker than the op" if units >= 64 else None
 
 
-@rule(keras.layers.LSTMCell, format="tflite", unless=_loop_is_quicker)
+@rule(keras.layers.LSTMCell, format="tflite", unless=_another_is_quicker)
 def lstm(use, target):
     """one UNIDIRECTIONAL_SEQUENCE_LSTM"""
     cell = use.cell
@@ -45,7 +56,7 @@ def lstm(use, target):
     return _run(use.layer, lambda: _lstm_weights(cell), LSTM)
 
 
-@rule(PeepholeLSTMCell, format="tflite", unless=_loop_is_quicker)
+@rule(PeepholeLSTMCell, format="tflite", unless=_another_is_quicker)
 def peephole_lstm(use, target):
     """one UNIDIRECTIONAL_SEQUENCE_LSTM with peepholes"""
     cell = use.cell
@@ -60,7 +71,7 @@ def peephole_lstm(use, target):
     return _run(use.layer, weights, LSTM)
 
 
-@rule(keras.layers.SimpleRNNCell, format="tflite", unless=_loop_is_quicker, schemes=_ALL_BUT_FULL_INT8)
+@rule(keras.layers.SimpleRNNCell, format="tflite", unless=_another_is_quicker, schemes=_ALL_BUT_FULL_INT8)
 def simple_rnn(use, target):
     """one UNIDIRECTIONAL_SEQUENCE_RNN"""
     cell = use.cell
