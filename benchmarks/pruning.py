@@ -71,10 +71,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="fsdd", help="folder of the recordings, or fsdd to fetch them")
     parser.add_argument("--network", default="crnn")
-    parser.add_argument("--sparsity", type=float, default=0.8)
-    parser.add_argument("--layers", nargs="*", help="to prune only these; the convolutions are small and sensitive")
+    parser.add_argument("--sparsity", type=float, default=0.85, help="of the layers pruned: 80%% of all")
+    parser.add_argument(
+        "--layers", nargs="*", default=["recurrent"], help="to prune; the others hold 6%% of the weights"
+    )
     parser.add_argument("--epochs", type=int, default=20, help="of training on while pruning")
-    parser.add_argument("--learning-rate", type=float, default=0.002, help="of training on, at its start")
+    parser.add_argument("--learning-rate", type=float, default=0.001, help="of training on, at its start")
     parser.add_argument("--teaching", type=float, default=0.5, help="the unpruned model's part in the loss; 0 for none")
     parser.add_argument("--temperature", type=float, default=2.0)
     parser.add_argument("--folds", type=int, default=6, help="speakers to leave out, one after the other")
