@@ -314,6 +314,7 @@ def _jax_trained(step, inputs, fixed, carry, recur_weights, advance_weights, ret
     def gradient(kept, d_results):
         projected, before, recurrents, recur_weights, advance_weights, others, fixed = kept
         d_final, d_outputs = d_results
+        only_added = False
 
         def backward(carry, now):
             d_carry, d_weights = carry
@@ -333,12 +334,16 @@ def _jax_trained(step, inputs, fixed, carry, recur_weights, advance_weights, ret
             _, vjp = jax.vjp(lambda s: step.recur(step.recall(s, now), recur_weights), states)
             (d_states,) = vjp(d_recurrent)
             d_carry = [*add_lists(d_carry[:-1], d_states), d_carry[-1]]
-            return (d_carry, add_lists(d_weights, d_step_weights)), (d_projected, d_recurrent)
+            nonlocal only_added  # to the projection: XLA would compute the one gradient twice, to store it twice
+            only_added = len(d_recurrent) == 1 and d_recurrent[0] is d_projected
+            d_parts = d_projected, None if only_added else d_recurrent
+            return (d_carry, add_lists(d_weights, d_step_weights)), d_parts
 
         start = (d_final, [ops.zeros_like(w) for w in advance_weights])
         timed = (projected, before, recurrents, d_outputs, others)
         (d_carry, d_weights), (d_projected, d_recurrents) = jax.lax.scan(backward, start, timed, reverse=True)
         recalled = step.recall(before, {**others, "fixed": fixed})
+        d_recurrents = [d_projected] if only_added else d_recurrents
         d_recur_weights = _recur_gradients(step.recur, recalled, recur_weights, d_recurrents, _jax_vjp)
         return d_projected, d_carry, d_recur_weights, d_weights, None, None
 
