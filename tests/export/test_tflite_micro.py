@@ -107,18 +107,21 @@ def test_an_lstm_is_native_and_what_the_op_lacks_is_a_loop():
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru"])
-def test_the_arena_is_what_the_file_takes_and_hardly_more(name, tmp_path):
+def test_the_arena_is_the_smallest_in_which_the_file_runs(name, tmp_path):
     _, path = write(name, tmp_path)
     size = export.arena_size(path)
     assert size % 16 == 0
     interpreter = runtime.Interpreter.from_file(str(path), arena_size=size)
     interpreter.set_input(sequences(1, 9, 4), 0)
     interpreter.invoke()
-    # The runtime's own account of what it holds once it is loaded; while it loads, each LSTM takes a kilobyte more.
+    short = f"runtime.Interpreter.from_file({str(path)!r}, arena_size={size - 32}).invoke()"
+    script = f"from tflite_micro.python.tflite_micro import runtime; {short}"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode
+    # The runtime's own account of what it holds once it is loaded; while it loads it takes more for a moment.
     with _said(tmp_path) as text:
         interpreter.print_allocations()
-    (used,) = re.findall(r"Arena allocation total (\d+) bytes", text())
-    assert int(used) <= size <= int(used) + 1100 * op_histogram(path).get("UNIDIRECTIONAL_SEQUENCE_LSTM", 0) + 64
+    (used,) = map(int, re.findall(r"Arena allocation total (\d+) bytes", text()))
+    assert used <= size <= 2 * used
 
 
 @contextlib.contextmanager
