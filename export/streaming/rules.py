@@ -248,9 +248,12 @@ def recurrent(layer, signals, memory, scope, apply):
     mask = getattr(signal.tensor, "_keras_mask", None)
     if signal.lead and signal.lead % signal.frames == 0:  # the clip begins with a chunk: there states are fresh
         begun = memory.chunks * signal.frames > signal.lead
-        states = [tf.where(begun, state, first) for state, first in zip(states, start, strict=True)]
+        states = [
+            tf.where(tf.reshape(begun, [-1] + [1] * (len(first.shape) - 1)), state, first)
+            for state, first in zip(states, start, strict=True)
+        ]
     elif signal.lead:
-        valid = tf.broadcast_to(memory.valid(signal)[None], [batch, signal.frames])
+        valid = memory.valid(signal)
         mask = valid if mask is None else mask & valid
     with _changed(layer, "return_state", True):
         output, *after = apply(signal.tensor, initial_state=keras.tree.pack_sequence_as(fresh, states), mask=mask)

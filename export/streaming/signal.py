@@ -57,8 +57,8 @@ class Memory:
 
     @property
     def chunks(self):
-        """How many chunks came before this one, int32 (1,)."""
-        return self._before("chunks", tf.TensorSpec([1], tf.int32, "chunks"))
+        """How many chunks of each stream came before this one, int32 (batch, 1)."""
+        return self.recall("chunks", [1], tf.int32)
 
     def scope(self, name):
         """Return a name for the states of one use of a layer, `name` if no other use has it."""
@@ -71,28 +71,26 @@ class Memory:
 
     def recall(self, name, shape, dtype="float32"):
         """Return what `keep` was given under `name` in the chunk before, (batch, *shape)."""
-        return self._before(name, tf.TensorSpec([self._batch_size, *shape], dtype, name))
+        spec = self.specs[name] = tf.TensorSpec([self._batch_size, *shape], dtype, name)
+        if self._states is not None:
+            return self._states[name]
+        return tf.zeros([n if n is not None else self._batch for n in spec.shape], spec.dtype)
 
     def keep(self, name, tensor):
         """Let the next chunk recall `tensor`."""
         self._after[name] = tensor
 
     def valid(self, signal):
-        """Return which frames of `signal` the whole clip has too, bool (frames,)."""
+        """Return which frames of `signal` the whole clip has too, bool (batch, frames)."""
         return self.chunks * signal.frames + tf.range(signal.frames) >= signal.lead
 
     def cleared(self, signal, value=0.0):
         """Return the signal's tensor with `value` in frames that hold nothing."""
         if not signal.lead:
             return signal.tensor
-        valid = tf.reshape(self.valid(signal), [1, -1] + [1] * (len(signal.tensor.shape) - 2))
+        valid = self.valid(signal)
+        valid = tf.reshape(valid, [-1, signal.frames] + [1] * (len(signal.tensor.shape) - 2))
         return tf.where(valid, signal.tensor, tf.constant(value, signal.tensor.dtype))
-
-    def _before(self, name, spec):
-        self.specs[name] = spec
-        if self._states is not None:
-            return self._states[name]
-        return tf.zeros([n if n is not None else self._batch for n in spec.shape], spec.dtype)
 
 
 def slide(signal, size, stride, apply, memory, scope):

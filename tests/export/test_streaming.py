@@ -130,10 +130,11 @@ def test_a_state_given_by_the_model_is_where_the_stream_starts(tmp_path):
         np.testing.assert_allclose(next(iter(said.values())), model([x, who]), atol=ATOL)
 
 
-def test_several_streams_run_side_by_side_in_one_onnx_file(tmp_path):
-    model = picture_model()
+@pytest.mark.parametrize(("make", "chunk"), [(picture_model, 4), (keyword_model, 320)])
+def test_several_streams_run_side_by_side_in_one_onnx_file(tmp_path, make, chunk):
+    model = make()
     x = example(model, batch=3)
-    (said,) = streamed(model, write(model, tmp_path, "onnx", state="external", time_steps=4), x, 4, [None])
+    (said,) = streamed(model, write(model, tmp_path, "onnx", state="external", time_steps=chunk), x, chunk, [None])
     np.testing.assert_allclose(said, model(x), atol=ATOL)
 
 
