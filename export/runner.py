@@ -38,6 +38,7 @@ DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)
 class Session:
     """A model file, loaded in the runtime that a device uses, on one thread.
 
+    Numbers go in and come out as they are, also where the file holds them as integers with a scale.
     A file that keeps its state, or gives it from hand to hand, goes on where the last call ended.
 
     Args:
@@ -100,16 +101,19 @@ class Session:
             self._clear = lambda: interpreter.get_signature_runner(RESET)()  # one that is kept would block invoke()
         inputs, outputs = runner.get_input_details(), runner.get_output_details()
         self.inputs = {
-            n: (tuple(int(s) for s in (d["shape_signature"] if len(d["shape_signature"]) else d["shape"])), d["dtype"])
+            n: (
+                tuple(int(s) for s in (d["shape_signature"] if len(d["shape_signature"]) else d["shape"])),
+                np.float32 if d["quantization"][0] else d["dtype"],
+            )
             for n, d in inputs.items()
         }
         self.outputs = list(outputs)
 
         def run(arrays):
             for name, array in arrays.items():
-                interpreter.set_tensor(inputs[name]["index"], array)
+                interpreter.set_tensor(inputs[name]["index"], to_integers(array, inputs[name]))
             interpreter.invoke()
-            return {name: interpreter.get_tensor(detail["index"]) for name, detail in outputs.items()}
+            return {name: to_floats(interpreter.get_tensor(d["index"]), d) for name, d in outputs.items()}
 
         self._run = run
 
@@ -149,6 +153,21 @@ class Session:
         said = self._run({**checked, **self._before})
         self._before = {name: said.pop(f"{name}{NEXT}") for name in self._states}
         return {name: said[name] for name in self.outputs}
+
+
+def to_integers(array, detail):
+    """Return `array` as an input that LiteRT describes by `detail` takes it: on its scale, if it has one."""
+    scale, zero = detail["quantization"]
+    if not scale:
+        return array
+    ends = np.iinfo(detail["dtype"])
+    return np.clip(np.round(array / scale) + zero, ends.min, ends.max).astype(detail["dtype"])
+
+
+def to_floats(array, detail):
+    """Return what an output gave as the numbers that it stands for."""
+    scale, zero = detail["quantization"]
+    return np.float32(scale) * (array.astype(np.float32) - zero) if scale else array
 
 
 def read_card(folder):

@@ -8,6 +8,7 @@ from zoo.errors import DataError, VerifyError
 from zoo.export import runner
 
 LOOPS = {"tflite": ("WHILE",), "onnx": ("Loop", "Scan")}
+MICRO_EXAMPLES = 4  # invocations of TFLite Micro, whose kernels are slow here
 NATIVE = {
     "tflite": ("UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN"),
     "onnx": ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"),
@@ -130,7 +131,21 @@ def _check_file(model, path, inputs, atol, plan):
     checks += [_values(file, got, expected, atol), _again(file, got, run_examples(session, arrays, leads))]
     plan = plan or planning.plan(model, format=format, time_steps=time_steps or _steps(arrays), state=state)
     checks.append(_ops(file, path, format, plan))
+    if plan.target == "mcu" and not session.streams:
+        checks.append(_micro(file, path, session, arrays, expected, atol))
     return checks
+
+
+def _micro(file, path, session, arrays, expected, atol):
+    """Compare TFLite Micro's answers to a few examples with the model's."""
+    from zoo.export.tflite.micro_runtime import arena_size, run_micro
+
+    batch = next(iter(session.inputs.values()))[0][0]
+    count = min(MICRO_EXAMPLES, len(next(iter(arrays.values()))) // batch)
+    answers = run_micro(path, [{n: a[i * batch : (i + 1) * batch] for n, a in arrays.items()} for i in range(count)])
+    got = {name: np.concatenate([answer[name] for answer in answers]) for name in expected}
+    check = _values(file, got, {name: array[: count * batch] for name, array in expected.items()}, atol)
+    return Check(file, check.passed, f"TFLite Micro, in {arena_size(path)} bytes: {check.sentence}")
 
 
 def _steps(arrays):

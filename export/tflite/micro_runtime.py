@@ -6,8 +6,8 @@ import tempfile
 import numpy as np
 
 from zoo.errors import DataError, ExportError
-from zoo.export import child
-from zoo.export.tflite.flatbuffer import Editor, op_histogram
+from zoo.export import child, runner
+from zoo.export.tflite.flatbuffer import NUMPY, Editor, op_histogram
 
 LARGEST_ARENA = 1 << 28  # bytes: beyond any microcontroller
 
@@ -32,12 +32,14 @@ def arena_size(path):
 def run_micro(path, inputs):
     """Return what TFLite Micro answers to each of several invocations, one after the other.
 
+    Numbers go in and come out as they are, also where the file holds them as integers with a scale.
+
     Args:
         path: a .tflite file.
-        inputs: one list of arrays for each invocation, in the order of the file's inputs.
+        inputs: one {input name: array} for each invocation.
 
     Returns:
-        One list of arrays for each invocation, in the order of the file's outputs.
+        One {output name: array} for each invocation.
 
     Raises:
         DataError, ExportError: as `arena_size`.
@@ -45,10 +47,10 @@ def run_micro(path, inputs):
     op_histogram(path)
     with tempfile.TemporaryDirectory(prefix="recurrent-zoo-") as folder:
         given, answered = f"{folder}/inputs.npz", f"{folder}/outputs.npz"
-        np.savez(given, **{f"{n}_{i}": a for n, arrays in enumerate(inputs) for i, a in enumerate(arrays)})
-        counts = child.run("tflite.micro_runtime:invoke", path=str(path), inputs=given, outputs=answered)
+        np.savez(given, **{f"{n}/{name}": a for n, arrays in enumerate(inputs) for name, a in arrays.items()})
+        names = child.run("tflite.micro_runtime:invoke", path=str(path), inputs=given, outputs=answered)
         with np.load(answered) as stored:
-            return [[stored[f"{n}_{i}"] for i in range(count)] for n, count in enumerate(counts)]
+            return [{name: stored[f"{n}/{name}"] for name in names} for n in range(len(inputs))]
 
 
 def measure(path):
@@ -79,19 +81,27 @@ def _fits(runtime, data, arena):
 
 
 def invoke(path, inputs, outputs):
-    """Run the file at `path` on the arrays in `inputs` and write its answers to `outputs`; return how many each has."""
-    interpreter = _load(_runtime(), _read(path), LARGEST_ARENA)
-    count, answers, counts = len(Editor(_read(path)).model.subgraphs[0].outputs), {}, []
+    """Run the file at `path` on the arrays in `inputs`, write its answers to `outputs`, return their names."""
+    graph = Editor(_read(path)).model.subgraphs[0]
+    takes, gives = ([_detail(graph.tensors[i]) for i in ends] for ends in (graph.inputs, graph.outputs))
+    interpreter, answers = _load(_runtime(), _read(path), LARGEST_ARENA), {}
     with np.load(inputs) as stored:
-        names = sorted(stored, key=lambda name: tuple(map(int, name.split("_"))))
-        for number in dict.fromkeys(int(name.split("_")[0]) for name in names):
-            for name in (name for name in names if name.startswith(f"{number}_")):
-                interpreter.set_input(stored[name], int(name.split("_")[1]))
+        for number in range(len(stored.files) // len(takes)):
+            for place, detail in enumerate(takes):
+                array = stored[f"{number}/{detail['name']}"]
+                interpreter.set_input(runner.to_integers(array, detail).astype(detail["dtype"]), place)
             interpreter.invoke()
-            answers |= {f"{number}_{i}": interpreter.get_output(i) for i in range(count)}
-            counts.append(count)
+            for place, detail in enumerate(gives):
+                answers[f"{number}/{detail['name']}"] = runner.to_floats(interpreter.get_output(place), detail)
     np.savez(outputs, **answers)
-    return counts
+    return [detail["name"] for detail in gives]
+
+
+def _detail(tensor):
+    """Return name, type and scale of a tensor as LiteRT describes them."""
+    found = tensor.quantization
+    grid = (found.scale[0], found.zeroPoint[0]) if found is not None and found.scale is not None else (0, 0)
+    return {"name": tensor.name.decode(), "dtype": NUMPY[tensor.type], "quantization": grid}
 
 
 def _runtime():

@@ -14,7 +14,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from litert_runs import model_answers, randomise, sequences
 
 from zoo import export, layers
-from zoo.errors import ExportError, SettingError
+from zoo.errors import ExportError, SettingError, VerifyError
 from zoo.export.tflite import op_histogram
 from zoo.export.tflite.micro import OPS, registrations
 from zoo.export.tflite.micro_runtime import run_micro
@@ -70,8 +70,8 @@ def write(name, folder, **options):
 def test_float32_gives_what_the_model_gives_at_every_invocation(name, tmp_path):
     model, path = write(name, tmp_path)
     x = sequences(3, *model.input_shape[1:], spread=2.0)
-    for each, (answer,) in zip(x, run_micro(path, [[each[None]] for each in x]), strict=True):
-        (expected,) = model_answers(model, {"x": each[None]}).values()
+    for each, answer in zip(x, run_micro(path, [{"x": each[None]} for each in x]), strict=True):
+        (answer,), (expected,) = answer.values(), model_answers(model, {"x": each[None]}).values()
         # TFLite Micro's tanh and sigmoid are approximations of float32, good to a few of its last places.
         np.testing.assert_allclose(answer, expected, atol=1e-5)
 
@@ -85,17 +85,35 @@ def test_full_int8_gives_what_litert_gives_within_a_step(name, tmp_path):
     interpreter.allocate_tensors()
     (given,), (said,) = interpreter.get_input_details(), interpreter.get_output_details()
     assert given["dtype"] == said["dtype"] == np.int8
-    scale, zero = given["quantization"]
-    x = np.clip(np.round(examples[:3] / scale + zero), -128, 127).astype(np.int8)
-    for each, (answer,) in zip(x, run_micro(path, [[each[None]] for each in x]), strict=True):
-        interpreter.set_tensor(given["index"], each[None])
+    (scale, zero), (out_scale, out_zero) = given["quantization"], said["quantization"]
+    x = examples[:3]
+    for each, answer in zip(x, run_micro(path, [{"x": each[None]} for each in x]), strict=True):
+        interpreter.set_tensor(given["index"], np.clip(np.round(each[None] / scale + zero), -128, 127).astype(np.int8))
         interpreter.invoke()
+        (answer,) = answer.values()
+        litert = (interpreter.get_tensor(said["index"]).astype("float32") - out_zero) * out_scale
         # Their kernels round sums differently, by one step in an op; a recurrence may pass it on, which makes two.
-        assert np.abs(answer.astype(int) - interpreter.get_tensor(said["index"])).max() <= 2
-    real = (answer.astype("float32") - said["quantization"][1]) * said["quantization"][0]
-    (expected,) = model_answers(model, {"x": examples[2:3]}).values()
+        assert np.abs(answer - litert).max() <= 2.01 * out_scale
+    (expected,) = model_answers(model, {"x": x[2:]}).values()
     # A few percent of the output's range, which is that of 255 steps of about six ops in each of nine time steps.
-    assert np.abs(real - expected).max() < 0.1 * np.abs(expected).max() + 4 * said["quantization"][0]
+    assert np.abs(answer - expected).max() < 0.1 * np.abs(expected).max() + 4 * out_scale
+
+
+def test_verification_runs_tflite_micro_too(tmp_path):
+    model, path = write("gru", tmp_path)
+    plan = export.plan(model, format="tflite", target="mcu")
+    report = export.verify(model, path, sequences(6, 9, 4), plan=plan)
+    assert "TFLite Micro, in" in report.checks[-1].sentence
+    other = randomise(keras.models.clone_model(model), 0.4)
+    with pytest.raises(VerifyError, match=r"TFLite Micro, in .* bytes: largest difference"):
+        export.verify(other, path, sequences(6, 9, 4), plan=plan)
+
+
+def test_verification_takes_real_numbers_where_the_file_has_integers(tmp_path):
+    examples = sequences(40, 9, 4, spread=1.0)
+    model, path = write("words", tmp_path, scheme="full_int8", representative_data=examples, io_dtype="int8")
+    plan = export.plan(model, format="tflite", target="mcu", scheme="full_int8")
+    assert export.verify(model, path, examples[:4], plan=plan, atol=0.05).passed  # of probabilities
 
 
 def test_an_lstm_is_native_and_what_the_op_lacks_is_a_loop():
