@@ -8,7 +8,7 @@ from keras import ops
 
 from zoo import layers
 from zoo.errors import ExportError
-from zoo.export.rules import takes_steps
+from zoo.export.rules import folded, takes_steps
 
 
 class Stepper:
@@ -26,7 +26,8 @@ class Stepper:
 
     def __init__(self, layer, initial_state, cell=None):
         self.layer, self._structure = layer, initial_state
-        self._project, self._step = _split(cell or layer.cell)
+        self.cell = cell or layer.cell
+        self._project, self._step = _split(self.cell)
 
     def scanned(self, sequences, mask):
         """Return what each step reads, a list of tensors (time, batch, ...): the projected inputs, and the mask."""
@@ -61,9 +62,12 @@ class Stepper:
         return output, new_states
 
     def zero_output(self, scanned):
-        """Return zeros like the output; shaped like a state where one has its shape, which costs no step."""
+        """Return zeros like the output; shaped like a state where one has its shape, or as the cell says: no step."""
         states = keras.tree.flatten(self._structure)
-        output, _ = self.step(None, states, [scanned[0][0]])
+        if isinstance(self.cell, layers.Cell):
+            output = self.cell.get_initial_output(tf.shape(scanned[0])[1])
+        else:
+            output, _ = self.step(None, states, [scanned[0][0]])
         for state in states:
             shape = state.shape[1:]
             if shape == output.shape[1:] and shape.is_fully_defined() and state.dtype == output.dtype:
@@ -88,21 +92,20 @@ def steps_replaced(uses, plan):
             raise ExportError(f"{use.path} is to be one step and gets {steps}; let it be a loop, or give time_steps=1")
         if not takes_steps(use.layer):
             raise ExportError(f"{use.path} cannot be {form}: its class has a loop of its own; let it be a loop")
-    layers = [use.layer for use in chosen]
-    for layer in layers:
-        layer.inner_loop = _steps_in_a_row(layer)
+    for use in chosen:
+        use.layer.inner_loop = _steps_in_a_row(use.layer, folded(use.layer.cell))
     try:
         yield
     finally:
-        for layer in layers:
-            del layer.inner_loop  # the class's own shows again
+        for use in chosen:
+            del use.layer.inner_loop  # the class's own shows again
 
 
-def _steps_in_a_row(layer):
-    """Return a function with the face of `layer.inner_loop` that takes every step in its own ops."""
+def _steps_in_a_row(layer, cell):
+    """Return a function with the face of `layer.inner_loop` that takes every step of `cell` in its own ops."""
 
     def inner_loop(sequences, initial_state, mask, training=False):
-        stepper = Stepper(layer, initial_state)
+        stepper = Stepper(layer, initial_state, cell)
         scanned = stepper.scanned(sequences, mask)
         steps = list(zip(*[tf.unstack(x) for x in scanned], strict=True))
         previous, states, outputs = stepper.zero_output(scanned), tf.nest.flatten(initial_state), []
