@@ -8,7 +8,7 @@ from keras import ops
 from numpy_rnn import sigmoid
 
 from zoo.errors import SettingError
-from zoo.layers import BatchNormLSTM, BatchNormLSTMCell, LSTMCell, Recurrent, Zoneout
+from zoo.layers import BatchNormLSTM, BatchNormLSTMCell, PeepholeLSTMCell, Recurrent, Zoneout
 
 BATCH, TIME, FEATURES, UNITS = 5, 4, 3, 4
 LENGTHS = np.array([4, 3, 4, 2, 3])
@@ -192,7 +192,7 @@ def test_what_cannot_fold_says_so():
         BatchNormLSTM(UNITS).fold()
     cell = BatchNormLSTMCell(UNITS, steps=6)
     assert cell.fold() is cell
-    assert (plain := LSTMCell(UNITS)).fold() is plain
+    assert (plain := PeepholeLSTMCell(UNITS)).fold() is plain
 
 
 @pytest.mark.parametrize("checkpoint_every", [None, 3])

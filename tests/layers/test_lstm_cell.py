@@ -7,7 +7,7 @@ from gradients import gradients
 from keras import ops
 
 from zoo.errors import SettingError
-from zoo.layers import GRUCell, LSTMCell, Recurrent
+from zoo.layers import GRUCell, LSTMCell, Recurrent, VariationalDropout
 
 BATCH, TIME, FEATURES, UNITS = 3, 6, 4, 5
 PAIRS = pytest.mark.parametrize(
@@ -46,3 +46,24 @@ def test_it_starts_as_the_layer_of_keras_does(cell, peer):
 def test_units_must_be_a_positive_whole_number(cell, units):
     with pytest.raises(SettingError, match=r"units is .*whole number"):
         cell(units)
+
+
+@PAIRS
+def test_it_folds_into_the_cell_of_keras_and_so_does_dropout_around_it(cell, peer):
+    ours = cell(UNITS)
+    ours.build((None, FEATURES))
+    ours.set_weights([np.random.normal(size=weight.shape) for weight in ours.get_weights()])
+    x = np.random.normal(size=(2, FEATURES)).astype("float32")
+    states = [np.random.normal(size=state.shape).astype("float32") for state in ours.get_initial_state(2)]
+    expected = ours(x, states)[0]
+    for one in (ours, VariationalDropout(ours, 0.3, 0.2)):
+        plain = one.fold()
+        assert type(plain) is type(peer(UNITS).cell)
+        output, _ = plain(x, states)
+        np.testing.assert_allclose(ops.convert_to_numpy(output), ops.convert_to_numpy(expected), atol=2e-6)  # float32
+
+
+@PAIRS
+def test_a_cell_without_weights_cannot_fold(cell, peer):
+    with pytest.raises(SettingError, match="no weights yet; build it first"):
+        cell(UNITS).fold()

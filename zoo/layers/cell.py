@@ -100,7 +100,7 @@ class Cell(keras.layers.Layer):
         return self.advance(projected, recurrent, states, as_tensors(self.advance_weights), noise)
 
     def fold(self):
-        """Return the plain cell that computes the same at inference, such as a `keras.layers.LSTMCell`; by default itself.
+        """Return the plain cell that computes the same at inference, such as `keras.layers.LSTMCell`; by default itself.
 
         Exporters take it in place of the cell, with the weights that it has at the time.
         """
@@ -113,6 +113,15 @@ class Cell(keras.layers.Layer):
         """Return zeros like the output of `advance`: what stands before the first step."""
         size = self.output_size
         return ops.zeros((batch_size, *(size if isinstance(size, (list, tuple)) else (size,))), self.compute_dtype)
+
+
+def with_weights(plain, cell):
+    """Return the Keras cell `plain`, built, with the weights of the zoo's `cell`, which has the same."""
+    if not cell.built:
+        raise SettingError(f"cell {cell.name} has no weights yet; build it first: cell.build((None, features))")
+    plain.build((None, cell.kernel.shape[0]))
+    plain.set_weights([ops.convert_to_numpy(weight) for weight in cell.weights])
+    return plain
 
 
 def project(cell, inputs, noise):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from zoo.layers.cell import Cell, check_units
+from zoo.layers.cell import Cell, check_units, with_weights
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -80,6 +80,11 @@ class GRUCell(Cell):
         update, reset = ops.sigmoid(x_z + h_z), ops.sigmoid(x_r + h_r)
         hidden = update * states[0] + (1 - update) * ops.tanh(x_h + reset * h_h)
         return hidden, [hidden]
+
+    def fold(self):
+        """Return the `keras.layers.GRUCell` with these weights, for which formats have ops."""
+        plain = keras.layers.GRUCell(self.units, name=self.name, dtype=self.dtype_policy)
+        return with_weights(plain, self)
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from zoo.layers.cell import Cell, check_units
+from zoo.layers.cell import Cell, check_units, with_weights
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -83,6 +83,11 @@ class LSTMCell(Cell):
         memory = ops.sigmoid(f) * states[1] + ops.sigmoid(i) * ops.tanh(g)
         hidden = ops.sigmoid(o) * ops.tanh(memory)
         return hidden, [hidden, memory]
+
+    def fold(self):
+        """Return the `keras.layers.LSTMCell` with these weights, for which formats have ops."""
+        plain = keras.layers.LSTMCell(self.units, name=self.name, dtype=self.dtype_policy)
+        return with_weights(plain, self)
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}

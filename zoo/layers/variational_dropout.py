@@ -83,6 +83,10 @@ class VariationalDropout(CellWrapper):
         states = [state if mask is None else state * mask for state, mask in zip(states, masks, strict=True)]
         return super().recall(states, noise)
 
+    def fold(self):
+        """Return what the cell folds to: without training nothing is dropped."""
+        return self.cell.fold()
+
     def get_config(self):
         own = {"input_rate": self.input_rate, "state_rate": self.state_rate, "seed": self.seed}
         return {**super().get_config(), **own}
