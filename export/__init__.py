@@ -20,6 +20,7 @@ _HOMES = {
     "arena_size": "zoo.export.tflite.micro_runtime",
     "to_nir": "zoo.export.nir",
     "verify": "zoo.export.verification",
+    "quantization_error": "zoo.export.layer_errors",
     "bundle": "zoo.export.bundling",
     "quantize_aware": "zoo.export.qat",
     "rule": "zoo.export.rules",

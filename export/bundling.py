@@ -15,6 +15,7 @@ import numpy as np
 
 from zoo.errors import SettingError, VerifyError
 from zoo.export import runner
+from zoo.export.options import CALIBRATED, ON_MCU
 from zoo.export.planning import check_choice
 from zoo.export.rules import FORMATS, SCHEMES, TARGETS
 
@@ -38,13 +39,15 @@ def bundle(
     """Export a trained model in every format and scheme, verify each file in its runtime, and write the folder.
 
     The folder holds the model files, `labels.json`, `run.py` and `task.py` (the runner: NumPy and one runtime),
-    `example.npz` (an input and the model's output), `card.json` and `card.md` with `card.png` (all that was measured).
+    `example.npz` (an input and the model's output), `card.json` and `card.md` with `card.png` (all that was measured);
+    for microcontrollers also `model_data.cc` and `model_data.h`, the smallest of their files as C++ source.
     float32 files must equal the model; of int8 files the recipe's metric on held-out examples must not fall by more
     than half a point.
 
     Args:
         recipe: any object with a recipe's face: `name`, `labels`, `example()`, `held_out(count)`, `metric(outputs,
-            labels)`, `device_file`, and dataclass fields as settings.
+            labels)`, `device_file`, and dataclass fields as settings; for "full_int8" also `representative()`, examples
+            from training.
         model: the trained Keras model.
         folder: to create; it must not exist.
         formats: of "tflite", "onnx".
@@ -73,6 +76,10 @@ def bundle(
             check_choice(name, value, allowed)
     if streaming and not hasattr(recipe, "chunk"):
         raise SettingError(f"streaming is True, and recipe {recipe.name} names no chunk; it reads whole examples only")
+    if set(schemes) & set(CALIBRATED) and not hasattr(recipe, "representative"):
+        raise SettingError(f"scheme 'full_int8' calibrates, and recipe {recipe.name} has no representative() examples")
+    if "mcu" in targets:
+        _check_mcu(formats, schemes)
     folder = Path(folder).expanduser().absolute()
     if folder.exists():
         raise SettingError(f"{folder} exists already; remove it or choose another name")
@@ -88,6 +95,12 @@ def bundle(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def _check_mcu(formats, schemes):
+    """Raise SettingError unless there is a scheme of TFLite files that a microcontroller runs."""
+    if "tflite" in formats and not set(schemes) & set(ON_MCU):
+        raise SettingError(f"schemes has {', '.join(schemes)}; target 'mcu' needs one of {', '.join(ON_MCU)}")
 
 
 def _fill(folder, recipe, model, formats, schemes, targets, streaming):
@@ -107,20 +120,20 @@ def _fill(folder, recipe, model, formats, schemes, targets, streaming):
         "metric": {"name": recipe.metric_name, "examples": len(labels), "model": expected},
         "example": {"label": label},
         "models": [],
-        "files": [],
     }
     for format in formats:
         others = [target for target in targets if target != "mcu"]  # one ONNX file serves them all
         for target in targets if format == "tflite" else others[:1]:
-            for scheme, chunk in itertools.product(schemes, [None, recipe.chunk] if streaming else [None]):
+            possible = [scheme for scheme in schemes if target != "mcu" or scheme in ON_MCU]
+            for scheme, chunk in itertools.product(possible, [None, recipe.chunk] if streaming else [None]):
                 card["models"].append(
                     _export(
                         *(folder, recipe, model, format, target, scheme, chunk, len(targets) > 1),
                         held_out=(inputs, labels, expected),
                     )
                 )
-    for name in ("run.py", "task.py", runner.LABELS, runner.EXAMPLE):
-        card["files"].append(_entry(folder / name))
+    names = ["run.py", "task.py", runner.LABELS, runner.EXAMPLE, *_write_c_array(folder, card["models"])]
+    card["files"] = [_entry(folder / name) for name in names]
     _write_card(folder, card)
 
 
@@ -130,7 +143,7 @@ def _export(folder, recipe, model, format, target, scheme, chunk, name_target, *
     from zoo.export.verification import Check, Report, named, run_examples, verify
 
     state = "reset" if chunk is None else "internal" if target == "mcu" else "external"
-    plan = export.plan(model, format=format, target=target, time_steps=chunk, state=state)
+    plan = export.plan(model, format=format, target=target, scheme=scheme, time_steps=chunk, state=state)
     parts = [
         recipe.name,
         *(["stream"] if chunk else []),
@@ -139,7 +152,10 @@ def _export(folder, recipe, model, format, target, scheme, chunk, name_target, *
     ]
     name = ".".join([*parts, format])
     write = export.to_tflite if format == "tflite" else export.to_onnx
-    path = write(model, folder / name, scheme=scheme, target=target, state=state, time_steps=chunk, plan=plan)
+    options = {"representative_data": recipe.representative()} if scheme in CALIBRATED else {}
+    path = write(
+        model, folder / name, scheme=scheme, target=target, state=state, time_steps=chunk, plan=plan, **options
+    )
     streams = {} if chunk is None else {"chunk": chunk, "leads": _leads(model, chunk)}
     inputs, labels, expected = held_out
     session, example = runner.Session(path), runner.read_example(folder)
@@ -164,6 +180,7 @@ def _export(folder, recipe, model, format, target, scheme, chunk, name_target, *
         **streams,
         "atol": atol,
         "metric": metric,
+        **({"arena_bytes": export.arena_size(path)} if target == "mcu" else {}),
         "latency_ms": runner.latency_ms(session, example[0]),
         "plan": [asdict(choice) for choice in plan.choices],
         "checks": [check.sentence for check in report.checks],
@@ -208,6 +225,14 @@ def _write_example(folder, model, example):
     stored = {f"input_{name}": array for name, array in arrays.items()}
     stored |= {f"output_{n}": a for n, a in zip(signature.output_names(model, outputs), outputs, strict=True)}
     np.savez(folder / runner.EXAMPLE, **stored)
+
+
+def _write_c_array(folder, models):
+    """Write the smallest model for microcontrollers as C++ source; return the names of the files, none without one."""
+    from zoo.export import to_c_array
+
+    smallest = min((m for m in models if m["target"] == "mcu"), key=lambda m: m["bytes"], default=None)
+    return [] if smallest is None else [path.name for path in to_c_array(folder / smallest["name"], folder)]
 
 
 def _write_card(folder, card):

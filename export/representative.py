@@ -14,7 +14,7 @@ def read_representative(data, specs, *, open_time=False):
         data: an array for a model of one input; {input name: array}; or an iterable of examples, each an array or
             {input name: array} without the axis that counts.
         specs: list of `tf.TensorSpec`, the inputs of the model.
-        open_time: whether the second axis may have any length that is a multiple of the spec's.
+        open_time: whether the second axis may be longer than the spec's, which is a chunk of it.
 
     Raises:
         DataError: no examples, another shape, text, a value that is not finite, or the same value everywhere.
@@ -68,7 +68,7 @@ def _checked(array, spec, open_time):
     found = array.shape[1:]
     fits = len(found) == len(expected) and all(e in (None, f) for e, f in zip(expected, found, strict=True))
     if not fits and open_time and len(found) == len(expected) and found[1:] == expected[1:]:
-        fits = found[0] > 0 and expected[0] and found[0] % expected[0] == 0
+        fits = found[0] >= expected[0]
     if not fits:
         wanted = ", ".join(["examples", *("any" if size is None else str(size) for size in expected)])
         raise DataError(f"{_NAME} for input {spec.name!r} has shape {array.shape}; expected ({wanted})")

@@ -191,6 +191,11 @@ class KeywordSpotting(Recipe):
         chosen = np.linspace(0, len(labels) - 1, min(count, len(labels))).round().astype(int)
         return samples[chosen], labels[chosen]
 
+    def representative(self):
+        """Return up to 200 training clips, spread over the split, for the schemes that calibrate."""
+        samples, _ = self.load().select("train")
+        return samples[np.linspace(0, len(samples) - 1, min(200, len(samples))).round().astype(int)]
+
     def example(self):
         """Return one test clip as a batch of one, and its word."""
         samples, labels = self.held_out(1)

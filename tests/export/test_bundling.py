@@ -36,6 +36,9 @@ class Pitch:
         time = np.arange(round(RATE * SECONDS)) / RATE
         return np.stack([np.sin(2 * np.pi * (40 + 160 * label) * time) for label in labels]).astype("float32"), labels
 
+    def representative(self):
+        return self.held_out(8)[0] * np.linspace(0.9, 1.1, 8, dtype="float32")[:, None]
+
     def example(self):
         inputs, labels = self.held_out(1)
         return inputs, LABELS[labels[0]]
@@ -110,6 +113,31 @@ def test_the_package_runs_it_as_the_model_does(made, model, tmp_path):
     answer = dict(runner.run(made, sound, keyword_spotting_device))
     # 16-bit rounding of the samples, 3e-5 each, through a softmax
     np.testing.assert_allclose([answer[label] for label in LABELS], model.predict(samples[None])[0], atol=1e-3)
+
+
+def test_for_a_microcontroller_it_also_holds_the_smallest_file_as_c(model, tmp_path):
+    options = {"formats": ["tflite"], "schemes": ["float32", "dynamic_int8", "full_int8"], "targets": ["mcu"]}
+    folder = export.bundle(Pitch(), model, tmp_path / "pitch", **options)
+    card = json.loads((folder / "card.json").read_text())
+    assert [entry["scheme"] for entry in card["models"]] == ["float32", "full_int8"]  # what TFLite Micro has ops for
+    sizes = [(folder / entry["name"]).stat().st_size for entry in card["models"]]
+    assert sizes[1] < sizes[0]
+    assert f"g_model_data_size = {sizes[1]};" in (folder / "model_data.cc").read_text()
+    assert {"model_data.cc", "model_data.h"} < {entry["name"] for entry in card["files"]}
+    assert all(entry["arena_bytes"] > 0 for entry in card["models"])
+    assert export.verify(folder).passed
+    with pytest.raises(SettingError, match="target 'mcu' needs one of float32, full_int8"):
+        export.bundle(Pitch(), model, tmp_path / "other", targets=["mcu"], schemes=["dynamic_int8"])
+
+
+def test_a_recipe_without_representative_examples_is_told_so(model, tmp_path):
+    class Silent(Pitch):
+        @property
+        def representative(self):
+            raise AttributeError
+
+    with pytest.raises(SettingError, match="has no representative"):
+        export.bundle(Silent(), model, tmp_path / "pitch", schemes=["full_int8"])
 
 
 @dataclass(frozen=True)
