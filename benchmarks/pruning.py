@@ -18,6 +18,7 @@ import numpy as np
 from fsdd_speakers import _WithoutSpeaker
 from record import record
 
+import zoo.layers  # noqa: F401  which a saved model names
 from zoo import export
 from zoo.export.runner import Session
 from zoo.export.verification import named, run_examples
