@@ -35,10 +35,30 @@ class Recurrence:
     attributes: dict
 
 
-@rule(keras.layers.LSTMCell, format="onnx")
-@rule(layers.PeepholeLSTMCell, format="onnx")
-@rule(keras.layers.GRUCell, format="onnx")
-@rule(keras.layers.SimpleRNNCell, format="onnx")
+def _loop_is_better(use, target, scheme):
+    """Where benchmarks/onnx_forms.py saw the loop ahead of the op, or where it computes what the scheme asks for."""
+    way = use.layer if hasattr(use.layer, "cell") else use.layer.forward_layer
+    cell = folded(way.cell)
+    if isinstance(cell, (keras.layers.LSTMCell, layers.PeepholeLSTMCell)):
+        return None
+    units = cell.units
+    if scheme == "full_int8":
+        return "the op has no integer kernel; a loop has for its products"
+    if scheme == "dynamic_int8" and units >= (384 if isinstance(cell, keras.layers.GRUCell) else 256):
+        return f"at {units} units a loop with integer products is quicker than the op, which has no integer kernel"
+    if isinstance(cell, layers.IndRNNCell) and units >= 128:
+        return f"at {units} units a loop is quicker than an op with a matrix of which only the diagonal counts"
+    if isinstance(cell, layers.EchoStateCell) and units >= 512 and cell.connectivity <= 0.25:
+        return f"with {units} units that hear few others a loop is quicker than an op with the whole matrix"
+    return None
+
+
+@rule(keras.layers.LSTMCell, format="onnx", unless=_loop_is_better)
+@rule(layers.PeepholeLSTMCell, format="onnx", unless=_loop_is_better)
+@rule(keras.layers.GRUCell, format="onnx", unless=_loop_is_better)
+@rule(keras.layers.SimpleRNNCell, format="onnx", unless=_loop_is_better)
+@rule(layers.IndRNNCell, format="onnx", unless=_loop_is_better)
+@rule(layers.EchoStateCell, format="onnx", unless=_loop_is_better)
 def recurrent_op(use, target):
     """ONNX's op for this cell"""
     _check(use)
@@ -47,13 +67,14 @@ def recurrent_op(use, target):
     def run(sequences, initial_state, mask):
         x = tf.transpose(sequences, [1, 0, 2])
         direction = "reverse" if layer.go_backwards else "forward"
-        ((outputs, *states),) = _op([recurrence], direction, x, initial_state)
-        return states[0], tf.transpose(outputs, [1, 0, 2]), states
+        ((outputs, *states),) = _op([recurrence], direction, x, initial_state, _lengths(mask))
+        outputs = tf.transpose(outputs, [1, 0, 2])
+        return _as_keras_masks(layer, layer.go_backwards, outputs, states, initial_state, mask)
 
     return run
 
 
-@rule(keras.layers.Bidirectional, format="onnx")
+@rule(keras.layers.Bidirectional, format="onnx", unless=_loop_is_better)
 def bidirectional_op(use, target):
     """ONNX's op for these cells, direction=bidirectional"""
     _check(use)
@@ -69,14 +90,15 @@ def bidirectional_op(use, target):
 
     def run(sequences, initial_state, mask):
         x = tf.transpose(sequences, [1, 0, 2])
-        both = _op([forward, backward], "bidirectional", x, initial_state)
-        (ahead, *ahead_states), (back, *back_states) = both
-        if layer.return_sequences:
-            merged = _merge(layer.merge_mode, ahead, back)
-            merged = [tf.transpose(output, [1, 0, 2]) for output in merged]
-        else:
-            merged = _merge(layer.merge_mode, ahead_states[0], back_states[0])
-        result = (*merged, *ahead_states, *back_states) if layer.return_state else tuple(merged)
+        both = _op([forward, backward], "bidirectional", x, initial_state, _lengths(mask))
+        lasts, sequences, finals = [], [], []
+        for i, (outputs, *states) in enumerate(both):
+            start = initial_state and initial_state[i * len(states) : (i + 1) * len(states)]
+            outputs = tf.transpose(outputs, [1, 0, 2])
+            last, outputs, states = _as_keras_masks(ways[i], i == 1, outputs, states, start, mask)
+            lasts, sequences, finals = [*lasts, last], [*sequences, outputs], [*finals, *states]
+        merged = _merge(layer.merge_mode, *(sequences if layer.return_sequences else lasts))
+        result = (*merged, *finals) if layer.return_state else tuple(merged)
         return result if len(result) > 1 else result[0]
 
     return run
@@ -88,8 +110,8 @@ def describe(cell):
     Raises:
         Unsuitable: an activation that ONNX does not know, or a projection.
     """
-    if type(cell) is layers.PeepholeLSTMCell:
-        return _describe_peepholes(cell)
+    if type(cell) in _OURS:
+        return _OURS[type(cell)](cell)
     units = cell.units
     gates = {keras.layers.SimpleRNNCell: 1, keras.layers.GRUCell: 3}.get(type(cell), 4)
     kernel, recurrent_kernel = (_value(w).T for w in (cell.kernel, cell.recurrent_kernel))
@@ -133,13 +155,37 @@ def _describe_peepholes(cell):
     )
 
 
+def _describe_own_past(cell):
+    """A unit that sees its own past only has a recurrent kernel of nothing but a diagonal."""
+    return _describe_rnn(cell, np.diag(_value(cell.recurrent)), keras.activations.get(cell.activation))
+
+
+def _describe_reservoir(cell):
+    if cell.leak != 1:
+        raise Unsuitable(f"the RNN of ONNX has no leak, here of {cell.leak}")
+    return _describe_rnn(cell, cell.matrix().toarray().astype(np.float32), keras.activations.tanh)
+
+
+def _describe_rnn(cell, matrix, activation):
+    bias = _value(cell.bias)
+    both = np.concatenate([bias, np.zeros_like(bias)])
+    return Recurrence("RNN", cell.units, _value(cell.kernel).T, matrix.T, both, None, activation_attributes(activation))
+
+
+_OURS = {
+    layers.PeepholeLSTMCell: _describe_peepholes,
+    layers.IndRNNCell: _describe_own_past,
+    layers.EchoStateCell: _describe_reservoir,
+}
+
+
 def _value(variable):
     return np.asarray(variable.numpy(), np.float32)
 
 
 def _check(use):
-    if use.masked:
-        raise Unsuitable("a mask reaches it")
+    if use.masked and not use.right_padded:
+        raise Unsuitable("a mask reaches it; with plan(..., masks='right_padded') ONNX's op could be taken")
     if len(use.shape) != 3:
         raise Unsuitable(f"its sequences have {len(use.shape)} axes, where ONNX's recurrent ops take 3")
     if use.layer.compute_dtype == "float64":
@@ -166,17 +212,41 @@ def _merge(mode, ahead, back):
     return [{"sum": ahead + back, "ave": (ahead + back) / 2, "mul": ahead * back}[mode]]
 
 
-def _op(ways, direction, x, initial_state):
+def _lengths(mask):
+    return None if mask is None else tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+
+
+def _as_keras_masks(layer, backwards, outputs, states, initial_state, mask):
+    """Return (last output, outputs, states) as Keras has them behind the end of a sequence.
+
+    There ONNX gives zeros, as Keras does where it comes to these steps before any other: backwards.
+    """
+    if mask is None:
+        return states[0], outputs, states
+    any_step = tf.reduce_any(mask, axis=1)[:, None]  # of a sequence without, ONNX forgets the initial state
+    last = states[0]
+    if initial_state:
+        states = [tf.where(any_step, state, start) for state, start in zip(states, initial_state, strict=True)]
+        last = tf.where(any_step, last, 0.0)
+    if backwards:
+        return last, outputs, states
+    if layer.zero_output_for_mask:
+        return tf.where(mask[:, -1:], last, 0.0), outputs, states
+    return last, tf.where(mask[..., None], outputs, last[:, None]), states
+
+
+def _op(ways, direction, x, initial_state, lengths=None):
     """Run one op over `x` (time, batch, features); return (outputs, hidden[, cell]) for each of its directions."""
     first = ways[0]
     states = 2 if first.op == "LSTM" else 1
-    initial_state = initial_state or []
+    initial_state, masked = initial_state or [], lengths is not None
     steps, batch = x.shape[0], x.shape[1]
     state = tf.TensorSpec([batch, first.units], tf.float32)
     specs = [tf.TensorSpec([steps, batch, first.units], tf.float32)] + [state] * states
 
     def build(nodes, inputs, outputs):
         x, *initial = inputs
+        lengths = initial.pop(0) if masked else ""
         weights = [
             nodes.constant(np.stack([getattr(way, name) for way in ways]), name)
             for name in ("kernel", "recurrent_kernel", "bias")
@@ -184,7 +254,7 @@ def _op(ways, direction, x, initial_state):
         starts = [_stack(nodes, initial[i::states]) for i in range(states)] if initial else []
         if first.peephole is not None:
             starts = [*(starts or ["", ""]), nodes.constant(np.stack([way.peephole for way in ways]), "peephole")]
-        arguments = [x, *weights, "", *starts] if starts else [x, *weights]  # "": no sequence_lens
+        arguments = [x, *weights, lengths, *starts] if starts or masked else [x, *weights]
         attributes = {}
         for name, value in [item for way in ways for item in way.attributes.items()]:
             attributes[name] = attributes.get(name, []) + value if isinstance(value, list) else value
@@ -197,7 +267,8 @@ def _op(ways, direction, x, initial_state):
             if name:
                 _unstack(nodes, name, group, axis)
 
-    flat = stand_in(build, [x, *initial_state], specs * len(ways))
+    inputs = [x, *([lengths] if masked else []), *initial_state]
+    flat = stand_in(build, inputs, specs * len(ways))
     return [flat[i * (1 + states) : (i + 1) * (1 + states)] for i in range(len(ways))]
 
 

@@ -40,26 +40,29 @@ def _scan_loop(layer):
         attends = isinstance(layer, layers.AttentiveRecurrent)
         shared = layer.cell.attended if attends else []
 
+        asked = mask is not None or not layer.return_sequences  # whether anybody asks for the output before
+
         def step(*tensors):
-            """(previous output, states, input[, mask], shared) -> (output, new states, output to be collected)"""
-            previous, *rest = tensors
+            """([previous output,] states, input[, mask], shared) -> ([output,] new states, output to be collected)"""
+            previous, rest = (tensors[0], tensors[1:]) if asked else (None, tensors)
             states, now = rest[: len(carried)], rest[len(carried) : len(carried) + len(scanned)]
             with layer.cell.reading(rest[len(carried) + len(now) :]) if attends else contextlib.nullcontext():
                 output, new_states = stepper.step(previous, states, now)
-            return [tf.identity(output), *map(tf.identity, new_states), tf.identity(output)]
+            return [*([tf.identity(output)] if asked else []), *map(tf.identity, new_states), tf.identity(output)]
 
-        start = [stepper.zero_output(scanned), *carried]
+        start = [stepper.zero_output(scanned), *carried] if asked else carried
         try:
-            final, states, outputs = _scan(step, start, scanned, shared, backwards=layer.go_backwards)
+            finals, outputs = _scan(step, start, scanned, shared, backwards=layer.go_backwards)
         except _ReadsOutside:  # a Loop can: Keras' own, as tf2onnx makes it
             return type(layer).inner_loop(layer, sequences, initial_state, mask, training)
-        return final, time_first(outputs), keras.tree.pack_sequence_as(initial_state, states)
+        last = finals.pop(0) if asked else outputs[-1]
+        return last, time_first(outputs), keras.tree.pack_sequence_as(initial_state, finals)
 
     return inner_loop
 
 
 def _scan(step, carried, scanned, shared, *, backwards):
-    """Put a `Scan` into the trace; return (final output, final states, outputs of all steps (time, batch, ...)).
+    """Put a `Scan` into the trace; return (what is carried after the last step, all outputs (time, batch, ...)).
 
     The body reads the tensors in `shared` by their names in the model around it: neither carried nor copied.
 
@@ -86,9 +89,10 @@ def _scan(step, carried, scanned, shared, *, backwards):
         nodes.add("Scan", inputs[:own], written, body=body, **attributes)
 
     specs = [tf.TensorSpec(spec.shape, spec.dtype) for spec in carried_specs]
-    specs.append(tf.TensorSpec([scanned[0].shape[0], *carried_specs[0].shape], carried_specs[0].dtype))
-    final, *states, outputs = stand_in(build, [*carried, *scanned, *shared], specs)
-    return final, states, outputs
+    collected = traced.concrete.outputs[-1]
+    specs.append(tf.TensorSpec([scanned[0].shape[0], *collected.shape], collected.dtype))
+    *finals, outputs = stand_in(build, [*carried, *scanned, *shared], specs)
+    return finals, outputs
 
 
 class _ReadsOutside(Exception):

@@ -8,7 +8,15 @@ from onnx_runs import assert_exports
 
 from zoo import export
 from zoo.export import onnx, tflite
-from zoo.layers import BatchNormLSTM
+from zoo.layers import (
+    BatchNormLSTM,
+    GRUCell,
+    IndRNNCell,
+    LSTMCell,
+    PeepholeLSTMCell,
+    Recurrent,
+    VariationalDropout,
+)
 
 TIME, FEATURES = 6, 4
 
@@ -65,3 +73,24 @@ def test_a_norm_with_statistics_per_step_keeps_its_place_in_a_loop(tmp_path):
     x = sequences(2, TIME, FEATURES)
     path = assert_exports(model, tmp_path, {"x": x}, {"x": x[:, :3]})
     assert onnx.op_histogram(path)["Scan"] == 1
+
+
+@pytest.mark.parametrize(
+    ("cell", "op"),
+    [
+        (lambda: LSTMCell(5), "LSTM"),
+        (lambda: GRUCell(5), "GRU"),
+        (lambda: VariationalDropout(LSTMCell(5), 0.2, 0.3), "LSTM"),
+        (lambda: VariationalDropout(GRUCell(5), 0.2, 0.3), "GRU"),
+        (lambda: VariationalDropout(PeepholeLSTMCell(5), 0.2), "LSTM"),
+        (lambda: VariationalDropout(IndRNNCell(5), 0.2), "RNN"),
+    ],
+)
+def test_what_is_a_plain_cell_at_inference_is_its_op(cell, op, tmp_path):
+    both = keras.layers.Bidirectional(Recurrent(cell(), return_sequences=True))
+    model, x = model_of(both, Recurrent(cell(), return_sequences=True)), sequences(3, TIME, FEATURES)
+    histogram = onnx.op_histogram(assert_exports(model, tmp_path, {"x": x}))
+    assert histogram[op] == 2 and "Scan" not in histogram
+    path = export.to_tflite(model, tmp_path / "m.tflite", target="android", batch_size=3)
+    assert_same(path, {"x": x}, model_answers(model, {"x": x}))
+    assert tflite.op_histogram(path).get("UNIDIRECTIONAL_SEQUENCE_LSTM", 0) == (3 if op == "LSTM" else 0)

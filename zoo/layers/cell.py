@@ -100,7 +100,7 @@ class Cell(keras.layers.Layer):
         return self.advance(projected, recurrent, states, as_tensors(self.advance_weights), noise)
 
     def fold(self):
-        """Return the plain cell that computes the same at inference, such as `keras.layers.LSTMCell`; by default itself.
+        """Return the plain cell that computes the same at inference, such as Keras' `LSTMCell`; by default itself.
 
         Exporters take it in place of the cell, with the weights that it has at the time.
         """
