@@ -109,7 +109,9 @@ def _graph(model, entry, uses, plan, keep_float):
         tracing.float_scopes(model, keep_float),
     ):
         traced = trace(function, entry.specs)
-    return tidy(to_graph(traced, entry.output_names(traced.concrete.outputs)), model.name)
+        # in here, as the variables that it reads may be those of folded cells, which live no longer than this
+        graph = to_graph(traced, entry.output_names(traced.concrete.outputs))
+    return tidy(graph, model.name)
 
 
 def _calibrate(graph, entry, states, representative_data, io_dtype):
