@@ -1,6 +1,7 @@
 """Prove that a written file does what the model does, by running the file in the runtime that a device uses."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +12,7 @@ LOOPS = {"tflite": ("WHILE",), "onnx": ("Loop", "Scan")}
 MICRO_EXAMPLES = 4  # invocations of TFLite Micro, whose kernels are slow here
 NATIVE = {
     "tflite": ("UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN"),
-    "onnx": ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"),
+    "onnx": ("LSTM", "GRU", "RNN", "com.microsoft.DynamicQuantizeLSTM"),
 }
 
 
@@ -105,7 +106,8 @@ def _check_file(model, path, inputs, atol, plan):
 
     from zoo.export import planning, signature, trace
 
-    file, session = str(path).rsplit("/", 1)[-1], runner.Session(path)
+    runner.check_loads(path)  # elsewhere: a damaged file can crash its runtime, and with it this process
+    file, session = Path(path).name, runner.Session(path)
     format = "tflite" if file.endswith(".tflite") else "onnx"
     specs = signature.input_specs(model, batch_size=None)
     time_steps, state, leads, expected_specs = None, "reset", None, specs

@@ -11,7 +11,7 @@ import tensorflow as tf
 from zoo.errors import ExportError
 from zoo.export.rules import SCHEMES, Unsuitable, rule
 from zoo.export.tflite.fuse import LSTM, RNN
-from zoo.layers import PeepholeLSTMCell
+from zoo.layers import LayerNormLSTMCell, PeepholeLSTMCell
 from zoo.layers.cell import state_sizes
 
 UNROLLED_UP_TO = 5  # steps, on targets with room: from benchmarks/forms.py
@@ -69,6 +69,16 @@ def peephole_lstm(use, target):
         return _lstm_weights(cell, _value(cell.peephole), projection)
 
     return _run(use.layer, weights, LSTM)
+
+
+@rule(LayerNormLSTMCell, format="tflite")
+def layer_norm_lstm(use, target):
+    """none: what the op's norm inputs compute is another model
+
+    It normalises each gate's sum of inputs and hidden state on its own, N(x W + h U) * s + b, and leaves the cell state
+    as it is. This cell normalises x W and h U apart, over all gates at once, and the cell state on its way out.
+    """
+    raise Unsuitable("the op normalises each gate on its own, this cell all gates at once")
 
 
 @rule(keras.layers.SimpleRNNCell, format="tflite", unless=_another_is_quicker, schemes=_ALL_BUT_FULL_INT8)

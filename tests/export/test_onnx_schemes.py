@@ -127,6 +127,12 @@ def test_an_lstm_in_integers_is_the_op_that_onnx_runtime_has_for_it(tmp_path):
         assert ops["com.microsoft.DynamicQuantizeLSTM"] == 2 and "LSTM" not in ops
 
 
+def test_verify_finds_the_native_op_in_an_int8_file(tmp_path):
+    model = model_with(LAYERS["lstm"]())
+    path = write(model, tmp_path / "m.onnx", "dynamic_int8")
+    assert export.verify(model, path, EXAMPLES[:4], atol=0.1).passed  # a tenth of what a unit can be
+
+
 def test_a_gru_that_is_no_wider_than_pays_keeps_its_op_with_int8_weights(tmp_path):
     ops = {}
     for units in (24, 600):

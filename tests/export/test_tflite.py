@@ -8,7 +8,7 @@ from numpy_rnn import peephole_lstm
 
 from zoo import export
 from zoo.export.tflite import op_histogram
-from zoo.layers import PeepholeLSTM, PeepholeLSTMCell
+from zoo.layers import LayerNormLSTM, PeepholeLSTM, PeepholeLSTMCell
 
 pytest.importorskip("ai_edge_litert")
 
@@ -165,6 +165,7 @@ def test_nan_in_one_invocation_does_not_reach_the_next(tmp_path):
         (PeepholeLSTM(4, projection=2, coupled=True), "mcu", "TFLite Micro has no peepholes"),
         (keras.layers.SimpleRNN(4), "mcu", "TFLite Micro has no UNIDIRECTIONAL_SEQUENCE_RNN"),
         (keras.layers.GRU(4), "linux", "no native tflite op"),
+        (LayerNormLSTM(4), "linux", "normalises each gate on its own"),
     ],
 )
 def test_what_the_op_cannot_compute_becomes_a_loop_and_the_plan_says_why(layer, target, reason, tmp_path):
