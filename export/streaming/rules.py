@@ -203,11 +203,19 @@ def running_level(layer, signals, memory, scope, apply):
 def mean_so_far(layer, signals, memory, scope, apply):
     (signal,) = signals
     _check_filled(layer, signal)
-    name, x = f"{scope}/sum", memory.cleared(signal)
+    name, x, mask = f"{scope}/sum", memory.cleared(signal), getattr(signal.tensor, "_keras_mask", None)
+    if mask is not None:
+        x = tf.where(mask[..., None], x, tf.zeros_like(x))
     total = memory.recall(name, x.shape[2:], x.dtype) + tf.reduce_sum(x, axis=1)
     memory.keep(name, total)
-    frames = tf.cast(tf.maximum((memory.chunks + 1) * signal.frames - signal.lead, 1), x.dtype)
-    mean = total / frames
+    if mask is None:
+        frames = (memory.chunks + 1) * signal.frames - signal.lead
+    else:
+        counts = mask if not signal.lead else mask & memory.valid(signal)
+        frames = memory.recall(f"{scope}/frames", [1], tf.int32)
+        frames += tf.reduce_sum(tf.cast(counts, tf.int32), axis=1, keepdims=True)
+        memory.keep(f"{scope}/frames", frames)
+    mean = total / tf.cast(tf.maximum(frames, 1), x.dtype)
     return Signal(mean[:, None] if layer.keepdims else mean, "summary")
 
 
@@ -257,11 +265,26 @@ def recurrent(layer, signals, memory, scope, apply):
         mask = valid if mask is None else mask & valid
     with _changed(layer, "return_state", True):
         output, *after = apply(signal.tensor, initial_state=keras.tree.pack_sequence_as(fresh, states), mask=mask)
+    if mask is not None and not layer.zero_output_for_mask:
+        output = _repeated(output, mask, layer.return_sequences, memory, f"{scope}/output")
     after = keras.tree.flatten(after)
     for name, state, first in zip(names, after, start, strict=True):
         memory.keep(name, state if not given and _starts_at_zero(layer) else state - first)
     result = signal.holding(output) if layer.return_sequences else Signal(output, "summary")
     return [result, *[Signal(state, "summary") for state in after]] if layer.return_state else result
+
+
+def _repeated(output, mask, sequences, memory, name):
+    """Return `output` as it is where steps left out by `mask` repeat the last before, from an earlier chunk too."""
+    seen = tf.cumsum(tf.cast(mask, tf.int32), axis=1) > 0  # whether this chunk has an output of its own by then
+    before = memory.recall(name, output.shape[2 if sequences else 1 :], output.dtype)
+    if sequences:
+        seen, before = tf.reshape(seen, [-1, mask.shape[1]] + [1] * (len(output.shape) - 2)), before[:, None]
+    else:
+        seen = tf.reshape(seen[:, -1], [-1] + [1] * (len(output.shape) - 1))
+    output = tf.where(seen, output, before)
+    memory.keep(name, output[:, -1] if sequences else output)
+    return output
 
 
 def _slide(layer, signal, size, stride, memory, scope, apply):
