@@ -123,11 +123,11 @@ class Pass:
         if (self.index, index) not in self.ranges:
             return around(0, 0)  # of a tensor without elements, or that no example reached
         pair = self.ranges[self.index, index]
-        if not np.isfinite(pair).all():
+        if not np.abs(pair).max() < np.finfo(np.float32).max:  # with which LiteRT stands in for infinity
             name = self.graph.tensors[index].name.decode()
             raise ExportError(
-                f"{name!r} becomes {pair[0]} to {pair[1]} on representative_data, which has no int8; leave its layer "
-                "in float32 with keep_float, or change the data"
+                f"{name!r} becomes {pair[0]:.3g} to {pair[1]:.3g} on representative_data, which has no int8; leave its "
+                "layer in float32 with keep_float, or change the data"
             )
         return around(*pair)
 

@@ -3,9 +3,12 @@
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from litert_runs import answers, model_answers, randomise, sequences
 
 from zoo import export, layers
+from zoo.errors import ExportError
+from zoo.export.runner import Session
 from zoo.export.tflite import op_histogram
 
 K = keras.layers
@@ -59,3 +62,87 @@ def test_a_recurrent_layer_computes_in_integers_and_stays_close(name, tmp_path):
     assert histogram.get("WHILE", 0) == (form == "loop")
     assert histogram.get("UNIDIRECTIONAL_SEQUENCE_LSTM", 0) == (form == "native")
     assert histogram["QUANTIZE"] + histogram["DEQUANTIZE"] <= 8 + STEPS  # no op in the steps went back to float
+
+
+class FrontEnd(K.Layer):
+    """Features that eight bits would spoil."""
+
+    quantizable = False
+
+    def call(self, x):
+        return keras.ops.log(keras.ops.square(x) + 1e-4)
+
+
+def test_a_front_end_and_layers_in_keep_float_stay_float32(tmp_path):
+    x = keras.Input((STEPS, FEATURES), name="x")
+    features = FrontEnd()(x)
+    exempt = K.GRU(16, return_sequences=True, name="exempt")(features)
+    inner = K.LSTM(16, return_sequences=True)(exempt)
+    outputs = {"features": features, "exempt_out": exempt, "out": K.Dense(4, activation="softmax")(inner)}
+    model = randomise(keras.Model(x, outputs), 0.2)
+    path = int8(model, tmp_path / "m.tflite", "loop", keep_float=["exempt"])
+    inputs = {"x": sequences(1, STEPS, FEATURES, spread=1.0)}
+    expected = model_answers(model, inputs)
+    for answer in answers(path, inputs):
+        for name in ("features", "exempt_out"):
+            np.testing.assert_allclose(answer[name], expected[name], atol=1e-5)  # as for float32
+        # Probabilities in steps of 1/256, and what the LSTM before them lost.
+        assert 1e-5 < np.abs(answer["out"] - expected["out"]).max() < 0.03
+
+
+def test_ends_are_float32_unless_io_dtype_says_int8(tmp_path):
+    model = randomise(keras.Sequential([keras.Input((STEPS, FEATURES), name="x"), K.LSTM(8), K.Dense(3)]), 0.3)
+    x = sequences(1, STEPS, FEATURES, spread=1.0)
+    (expected,) = model_answers(model, {"x": x}).values()
+    for io_dtype in ("float32", "int8"):
+        path = int8(model, tmp_path / f"{io_dtype}.tflite", io_dtype=io_dtype)
+        interpreter = Interpreter(str(path))
+        ends = [interpreter.get_input_details()[0], interpreter.get_output_details()[0]]
+        assert [end["dtype"] for end in ends] == [np.dtype(io_dtype)] * 2
+        assert [end["name"] for end in ends] == ["x", "output"]
+        (got,) = Session(path)({"x": x}).values()  # takes and gives real numbers in any case
+        assert np.abs(got - expected).max() < 0.05 * np.abs(expected).max()
+
+
+def test_the_ranges_are_those_of_the_examples_and_what_is_beyond_is_cut_off(tmp_path):
+    model = keras.Sequential([keras.Input((4,), name="x"), K.Dense(4, kernel_initializer="identity")])
+    examples = np.linspace(-2, 3, 40, dtype="float32").reshape(10, 4)
+    path = export.to_tflite(model, tmp_path / "m.tflite", scheme="full_int8", representative_data=examples)
+    (got,) = Session(path)({"x": np.array([[-50, -2, 3, 50]], "float32")}).values()
+    # Half a step of the input, of 5/255, and half of the output.
+    np.testing.assert_allclose(got, [[-2, -2, 3, 3]], atol=1.01 * 5 / 255)
+
+
+@pytest.mark.parametrize("kind", [K.GRU, K.LSTM])
+@pytest.mark.parametrize("state", ["external", "internal"])
+def test_a_file_that_streams_is_calibrated_on_whole_sequences(kind, state, tmp_path):
+    x = keras.Input((STEPS, FEATURES), name="x")
+    model = randomise(keras.Model(x, K.Dense(3)(kind(16)(x))), 0.3)
+    path = export.to_tflite(
+        *(model, tmp_path / "m.tflite"),
+        scheme="full_int8",
+        representative_data=sequences(40, STEPS, FEATURES, spread=1.0),
+        state=state,
+        time_steps=3,
+    )
+    session, inputs = Session(path), sequences(5, STEPS, FEATURES, spread=1.0)
+    for each in inputs:
+        session.reset()
+        for start in range(0, STEPS, 3):
+            (got,) = session({"x": each[None, start : start + 3]}).values()
+        (expected,) = model_answers(model, {"x": each[None]}).values()
+        # As of a whole sequence, see above; the largest of three numbers in place of their root mean square.
+        assert np.abs(got - expected).max() < 0.1 * np.abs(expected).max() + 0.03
+
+
+def test_a_model_whose_numbers_have_no_range_is_refused_by_the_name_of_the_layer(tmp_path):
+    class Reciprocal(K.Layer):
+        def call(self, x):
+            return keras.ops.sum(1 / x, axis=-1) * 2
+
+    model = keras.Sequential([keras.Input((6, 4), name="x"), Reciprocal(name="reciprocal"), K.Dense(3)])
+    examples = sequences(5, 6, 4)
+    examples[2, 1, 1] = 0
+    with pytest.raises(ExportError, match=r"reciprocal.* becomes .* to 3.4e\+38 .*keep_float"):
+        export.to_tflite(model, tmp_path / "m.tflite", scheme="full_int8", representative_data=examples)
+    assert not list(tmp_path.iterdir())
