@@ -1,19 +1,23 @@
-"""What the README shows, run as it stands."""
+"""What the README and the pages of docs/ show, run as it stands."""
 
 import json
 import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
 from zoo.cli import main
 from zoo.data.keywords import load_keywords
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^\$ zoo (.+)$", README.partition("## Your own words")[2], re.MULTILINE)
 PYTHON = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+TRAINS_A_RECIPE = ("keyword_spotting",)
 
 
 @pytest.fixture
@@ -55,8 +59,69 @@ def test_no_other_example_goes_untested():
     assert len(PYTHON) == 2
 
 
+def given_to_pruning():
+    """What the page on pruning takes for granted: a model that was compiled, its data, and a smaller one."""
+    import keras
+
+    model = keras.Sequential([keras.Input((9, 4)), keras.layers.LSTM(8), keras.layers.Dense(3, activation="softmax")])
+    model.compile("adam", "categorical_crossentropy")
+    x = np.random.normal(size=(64, 9, 4))
+    return {"model": model, "pruned": keras.models.clone_model(model), "x": x, "y": np.eye(3)[np.arange(64) % 3]}
+
+
+GIVEN = {"pruning": given_to_pruning}
+NEEDS = {"export": "tflite_micro", "layers": "nir"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow if page.stem in TRAINS_A_RECIPE else ()) for page in PAGES],
+    ids=lambda page: page.stem,
+)
+def test_the_examples_of_a_page_run_one_after_the_other(page, recordings, monkeypatch, capsys):
+    if page.stem in NEEDS:
+        pytest.importorskip(NEEDS[page.stem], reason=f"an example of {page.name} needs it")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    names = {"__name__": page.stem, **GIVEN.get(page.stem, dict)()}
+    for example in re.findall(r"```python\n(.+?)```", page.read_text(), re.DOTALL):
+        exec(compile(example, page.name, "exec"), names)
+    printed = capsys.readouterr().out
+    for shown in re.findall(r"```text\n(.+?)```", page.read_text(), re.DOTALL):
+        assert shown in printed
+
+
+def test_the_table_of_forms_is_what_is_planned():
+    import keras
+
+    from zoo import export, layers
+
+    table = (ROOT / "docs" / "export.md").read_text().partition("| layer | ONNX | TFLite | TFLite Micro |\n")[2]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.partition("\n\n")[0].split("\n")[1:]]
+    assert len(rows) > 5
+    for names, *forms in rows:
+        for name, options in re.findall(r"`(\w+)(?:\((.*?)\))?`", names):
+            kind = getattr(layers, name, None) or getattr(keras.layers, name)
+            model = keras.Sequential([keras.Input((20, 8)), kind(32, **eval(f"dict({options})"))])
+            for form, (format, target) in zip(
+                forms, (("onnx", "linux"), ("tflite", "android"), ("tflite", "mcu")), strict=True
+            ):
+                (choice,) = export.plan(model, format=format, target=target).choices
+                assert choice.form == ("loop" if form == "loop" else "native"), (name, options, format, target)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_links_lead_to_what_there_is(page):
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+        path, _, heading = target.partition("#")
+        linked = page.parent / path if path else page
+        assert linked.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
+            assert heading in [re.sub(r"[^\w\- ]", "", title).lower().replace(" ", "-") for title in titles], target
+
+
 def recorded(name):
-    return json.loads((Path(__file__).parents[1] / "docs" / "results" / f"{name}.json").read_text())
+    return json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text())
 
 
 def test_what_the_demo_prints_is_what_was_recorded():
