@@ -132,8 +132,11 @@ def test_what_the_demo_prints_is_what_was_recorded():
 def test_the_figures_are_those_that_were_measured():
     keywords, rows = recorded("keyword_spotting-fsdd"), recorded("export_latency")["rows"]
     files = [
-        keywords["files"][name]
-        for name in ("float32.tflite", "float32.onnx", "dynamic_int8.tflite", "dynamic_int8.onnx")
+        keywords["files"][name]["accuracy"]
+        for name in (
+            *("float32.tflite", "float32.onnx", "dynamic_int8.tflite", "dynamic_int8.onnx"),
+            *("full_int8.tflite", "float32.stream.tflite"),
+        )
     ]
     for figures in ([keywords["accuracy"]["mean"]], files):
         assert f"| {', '.join(f'{100 * figure:.1f}%' for figure in figures)} |" in README
