@@ -41,7 +41,7 @@ class Report:
         return "\n".join(lines)
 
 
-def verify(model_or_bundle, path=None, inputs=None, *, atol=1e-5, plan=None):
+def verify(model_or_bundle, path=None, inputs=None, *, atol=1e-5, scheme="float32", plan=None):
     """Run a file, or every file of a bundle, in its runtime and compare it with the model it came from.
 
     Of a single file: names, shapes and types of inputs and outputs; every value of every output, of a file that streams
@@ -54,7 +54,8 @@ def verify(model_or_bundle, path=None, inputs=None, *, atol=1e-5, plan=None):
         path: a .tflite or .onnx file; None for a bundle.
         inputs: examples, an array or {input name: array}, the first axis counting examples.
         atol: the largest difference allowed at any element. 1e-5 is for float32: rounding in another order of sums.
-        plan: the plan that the file was made by; the default plan if left out.
+        scheme: that the file was written in.
+        plan: the plan that the file was made by; the default plan for its format and scheme if left out.
 
     Returns:
         A `Report` of all checks, all passed.
@@ -66,7 +67,7 @@ def verify(model_or_bundle, path=None, inputs=None, *, atol=1e-5, plan=None):
     if path is None:
         checks = [Check(*result) for result in runner.check(model_or_bundle)]
     else:
-        checks = _check_file(model_or_bundle, path, inputs, atol, plan)
+        checks = _check_file(model_or_bundle, path, inputs, atol, scheme, plan)
     report = Report(tuple(checks))
     if not report.passed:
         error = VerifyError("; ".join(f"{c.file}: {c.sentence}" for c in checks if not c.passed))
@@ -101,7 +102,7 @@ def named(session, inputs):
     return dict(zip(session.inputs, arrays, strict=True))
 
 
-def _check_file(model, path, inputs, atol, plan):
+def _check_file(model, path, inputs, atol, scheme, plan):
     import keras
 
     from zoo.export import planning, signature, trace
@@ -131,7 +132,9 @@ def _check_file(model, path, inputs, atol, plan):
     leads = None if leads is None else dict(zip(expected, leads, strict=True))
     got = run_examples(session, arrays, leads)
     checks += [_values(file, got, expected, atol), _again(file, got, run_examples(session, arrays, leads))]
-    plan = plan or planning.plan(model, format=format, time_steps=time_steps or _steps(arrays), state=state)
+    if plan is None:
+        steps = time_steps or _steps(arrays)
+        plan = planning.plan(model, format=format, scheme=scheme, time_steps=steps, state=state)
     checks.append(_ops(file, path, format, plan))
     if plan.target == "mcu" and not session.streams:
         checks.append(_micro(file, path, session, arrays, expected, atol))

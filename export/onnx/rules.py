@@ -47,9 +47,11 @@ def _loop_is_better(use, target, scheme):
     if scheme == "dynamic_int8" and units >= (384 if isinstance(cell, keras.layers.GRUCell) else 256):
         return f"at {units} units a loop with integer products is quicker than the op, which has no integer kernel"
     if isinstance(cell, layers.IndRNNCell) and units >= 128:
-        return f"at {units} units a loop is quicker than an op with a matrix of which only the diagonal counts"
+        return f"at {units} units a loop is smaller than an op whose matrix is but a diagonal, and soon quicker"
     if isinstance(cell, layers.EchoStateCell) and units >= 512 and cell.connectivity <= 0.25:
-        return f"with {units} units that hear few others a loop is quicker than an op with the whole matrix"
+        return (
+            f"with {units} units that hear few others a loop is smaller than an op with the whole matrix, and as quick"
+        )
     return None
 
 

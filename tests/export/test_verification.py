@@ -41,6 +41,14 @@ def test_a_right_file_passes_every_check(written, inputs, format):
     assert "ok" in str(report)
 
 
+def test_a_file_is_held_against_the_plan_of_its_scheme(tmp_path, inputs):
+    model = keras.Sequential([keras.Input((6, 3)), keras.layers.GRU(8)])
+    path = export.to_onnx(model, tmp_path / "m.onnx", scheme="full_int8", representative_data=inputs)
+    assert export.verify(model, path, inputs, atol=0.1, scheme="full_int8").passed  # its loop is in that plan
+    with pytest.raises(VerifyError, match="loops where the plan says native"):
+        export.verify(model, path, inputs, atol=0.1)
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_changed_weights_fail_and_the_worst_element_is_named(written, inputs, format):
     model, path = written[format]
