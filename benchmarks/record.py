@@ -45,14 +45,14 @@ def _without_folders(arguments):
     return [Path(each).name if os.path.isabs(each) else each for each in arguments]
 
 
-def _commit():
+def current_commit():
     done = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=RESULTS.parents[1], capture_output=True, text=True, check=False
     )
     return done.stdout.strip()
 
 
-_STARTED_FROM = _commit()  # read now: by the end of a long run there may be another
+_STARTED_FROM = current_commit()  # read now: by the end of a long run there may be another
 
 
 def _processor():

@@ -118,6 +118,25 @@ def test_a_mask_within_the_stream_counts(tmp_path):
         np.testing.assert_allclose(said, model(x), atol=ATOL)
 
 
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_masked_steps_at_the_start_of_a_chunk_go_on_as_in_the_whole(tmp_path, format, zeros):
+    """A masked step repeats the output before it, which another chunk gave, and a mean counts what the mask leaves."""
+    frames = keras.Input((6, 4), name="frames")
+    masked = L.Masking()(frames)
+    sequence = L.LSTM(3, return_sequences=True, zero_output_for_mask=zeros)(masked)
+    ends = {"last": L.GRU(3, zero_output_for_mask=zeros)(masked), "mean": L.GlobalAveragePooling1D()(sequence)}
+    model = keras.Model(frames, {"sequence": sequence, **ends})
+    x = np.random.default_rng(0).normal(size=(1, 6, 4)).astype("float32")
+    x[:, [2, 4, 5]] = 0
+    session = Session(write(model, tmp_path, format, state="external", time_steps=2))
+    said = [session({"frames": x[:, at : at + 2]}) for at in (0, 2, 4)]
+    whole = model(x)
+    np.testing.assert_allclose(np.concatenate([one["sequence"] for one in said], axis=1), whole["sequence"], atol=ATOL)
+    for name in ends:
+        np.testing.assert_allclose(said[-1][name], whole[name], atol=ATOL)
+
+
 def test_a_state_given_by_the_model_is_where_the_stream_starts(tmp_path):
     sequences, speaker = keras.Input((6, 4), name="sequences"), keras.Input((3,), name="speaker")
     model = keras.Model([sequences, speaker], L.GRU(5)(sequences, initial_state=[L.Dense(5)(speaker)]))
