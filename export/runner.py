@@ -8,15 +8,21 @@ A bundle holds a copy of this file as `run.py`, with the task's own reading and 
     python run.py --file NAME ...      with this one of the bundle's model files
 
 Nothing in a bundle is executed but these two, and only when they are called by name: `zoo run` and `zoo verify` use
-the package's own copies. The rest is parsed: JSON, and NumPy arrays without pickle.
+the package's own copies. The rest is parsed: JSON, and NumPy arrays without pickle. A model file is read by its
+runtime, which a damaged one can crash: checks run each in a process of its own, so that a crash is a failed check. To
+run a model that somebody else made is to trust it as far as its runtime: check it first, where it can do no harm.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
+import os
+import subprocess
 import sys
 import time
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +38,8 @@ except ImportError:  # on a device, where the zoo is not installed
 CARD, EXAMPLE, LABELS = "card.json", "example.npz", "labels.json"
 NEXT, RESET = "_next", "reset"  # of the name of a state's next value; the signature that makes all states zeros
 LARGEST = 1 << 30  # bytes: no model for a device is larger, and nothing larger is read
+PATIENCE = 600  # seconds for the check of one model, some forty invocations
+LONGEST_NAME = 255  # bytes, in the file systems of today
 DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}
 
 
@@ -61,14 +69,14 @@ class Session:
 
     def __init__(self, path):
         path = Path(path)
-        if not path.is_file():
+        if not path.is_file():  # a folder or a pipe is none
             raise DataError(f"there is no file {path}; expected a .tflite or .onnx model")
         if path.stat().st_size > LARGEST:
             raise DataError(f"{path} has {path.stat().st_size} bytes; expected a model of at most {LARGEST}")
         if path.suffix not in (".tflite", ".onnx"):
             raise DataError(f"{path.name} ends in {path.suffix or 'nothing'}; expected a .tflite or .onnx model")
-        self._clear = None
-        (self._load_tflite if path.suffix == ".tflite" else self._load_onnx)(path)
+        self._name, self._clear = path.name, None
+        (self._load_tflite if path.suffix == ".tflite" else self._load_onnx)(path, _read(path))
         self._states = {name: self.inputs.pop(name) for name in list(self.inputs) if f"{name}{NEXT}" in self.outputs}
         self.outputs = [name for name in self.outputs if name.removesuffix(NEXT) not in self._states]
         self.streams = bool(self._states or self._clear)
@@ -80,12 +88,11 @@ class Session:
         if self._clear:
             self._clear()
 
-    def _load_tflite(self, path):
+    def _load_tflite(self, path, data):
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
             raise DataError(f"{path.name} needs LiteRT; install it with: pip install ai-edge-litert") from None
-        data = path.read_bytes()
         if data[4:8] != b"TFL3":
             raise DataError(f"{path.name} is no TFLite model: its header is not TFL3; copy or export it again")
         try:
@@ -110,14 +117,17 @@ class Session:
         self.outputs = list(outputs)
 
         def run(arrays):
-            for name, array in arrays.items():
-                interpreter.set_tensor(inputs[name]["index"], to_integers(array, inputs[name]))
-            interpreter.invoke()
-            return {name: to_floats(interpreter.get_tensor(d["index"]), d) for name, d in outputs.items()}
+            try:
+                for name, array in arrays.items():
+                    interpreter.set_tensor(inputs[name]["index"], to_integers(array, inputs[name]))
+                interpreter.invoke()
+                return {name: to_floats(interpreter.get_tensor(d["index"]), d) for name, d in outputs.items()}
+            except (ValueError, RuntimeError) as error:
+                raise DataError(f"{path.name} fails in LiteRT: {_first_line(error)}") from None
 
         self._run = run
 
-    def _load_onnx(self, path):
+    def _load_onnx(self, path, data):
         try:
             import onnxruntime
         except ImportError:
@@ -125,8 +135,12 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
+        # Weights in other files are looked for here, where there are none: a bundle's are all within the model.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.absolute()))
         try:
-            session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(
+                data, options, providers=["CPUExecutionProvider"], enable_fallback=False
+            )
         except Exception as error:  # the runtime's errors share no narrower class
             raise DataError(f"{path.name} is refused by ONNX Runtime: {_first_line(error)}") from None
         self.inputs = {
@@ -134,25 +148,43 @@ class Session:
             for i in session.get_inputs()
         }
         self.outputs = names = [output.name for output in session.get_outputs()]
-        self._run = lambda arrays: dict(zip(names, session.run(names, arrays), strict=True))
+
+        def run(arrays):
+            try:
+                return dict(zip(names, session.run(names, arrays), strict=True))
+            except Exception as error:  # as above
+                raise DataError(f"{path.name} fails in ONNX Runtime: {_first_line(error)}") from None
+
+        self._run = run
 
     def __call__(self, arrays):
-        if set(arrays) != set(self.inputs):
-            raise DataError(f"the inputs are {sorted(arrays)}; the model takes {sorted(self.inputs)}")
+        _check_names(self, arrays)
         checked = {}
         for name, array in arrays.items():
             shape, dtype = self.inputs[name]
-            array = np.ascontiguousarray(array, dtype)
+            array = _converted(array, dtype, name)
             if len(array.shape) != len(shape) or any(s not in (-1, a) for s, a in zip(shape, array.shape, strict=True)):
                 raise DataError(f"input {name!r} has shape {array.shape}; the model takes {shape}, -1 for any size")
             checked[name] = array
         for name, (shape, dtype) in self._states.items():
             if name not in self._before:
-                batch = len(next(iter(checked.values())))
+                batch = next((len(array) for array in checked.values() if array.ndim), 1)
                 self._before[name] = np.zeros([batch if size == -1 else size for size in shape], dtype)
         said = self._run({**checked, **self._before})
         self._before = {name: said.pop(f"{name}{NEXT}") for name in self._states}
         return {name: said[name] for name in self.outputs}
+
+
+def _check_names(session, arrays):
+    if set(arrays) != set(session.inputs):
+        raise DataError(f"the inputs are {sorted(arrays)}; the model takes {sorted(session.inputs)}")
+
+
+def _converted(array, dtype, name):
+    try:
+        return np.ascontiguousarray(array, dtype)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"input {name!r} cannot be made {np.dtype(dtype).name}: {_first_line(error)}") from None
 
 
 def to_integers(array, detail):
@@ -176,23 +208,45 @@ def read_card(folder):
     Raises:
         DataError: not a bundle, or one whose card cannot be trusted.
     """
-    folder = Path(folder)
-    if not (folder / CARD).is_file():
+    path = Path(folder) / CARD
+    if path.is_symlink() or not path.is_file():
         raise DataError(f"{folder} is no bundle: it has no {CARD}; give the folder that `zoo export` wrote")
-    card = _json(folder / CARD)
+    card = _json(path)
     try:
-        entries = [*card["models"], *card["files"]]
-        for entry in entries:
-            name = entry["name"]
-            if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
-                raise DataError(f"{CARD} names the file {name!r}; expected a plain name within the folder")
-            if not isinstance(entry["sha256"], str) or not isinstance(entry["bytes"], int):
-                raise DataError(f"{CARD} gives no sha256 and size for {name}; export the bundle again")
-        if not card["models"] or not isinstance(card["recipe"], str):
-            raise DataError(f"{CARD} names no model; export the bundle again")
+        models, files = card["models"], card["files"]
+        for entry in [*models, *files]:
+            _check_entry(entry["name"], entry)
+        for entry in models:
+            _check_model_entry(entry)
+        if len({entry["name"] for entry in [*models, *files]}) < len(models) + len(files):
+            raise DataError(f"{CARD} lists a file twice; export the bundle again")
+        if not models or not isinstance(card["recipe"], str) or not isinstance(card["settings"], dict):
+            raise DataError(f"{CARD} names no model, recipe or settings; export the bundle again")
     except (KeyError, TypeError, AttributeError):
         raise DataError(f"{CARD} is not the card of a bundle; export the bundle again") from None
     return card
+
+
+def _check_entry(name, entry):
+    plain = isinstance(name, str) and Path(name).name == name and name not in ("", ".", "..")
+    if not plain or not name.isprintable() or len(os.fsencode(name)) > LONGEST_NAME:
+        raise DataError(f"{CARD} names the file {ascii(name)[:80]}; expected a plain name within the folder")
+    if not isinstance(entry["sha256"], str) or not _is_whole(entry["bytes"]):
+        raise DataError(f"{CARD} gives no sha256 and size for {name}; export the bundle again")
+
+
+def _check_model_entry(entry):
+    atol, leads, chunk = entry["atol"], entry.get("leads") or {}, entry.get("chunk", 1)
+    if not _is_number(atol) or not _is_whole(chunk) or not all(v is None or _is_whole(v) for v in leads.values()):
+        raise DataError(f"{CARD} has atol, leads or chunk of {entry['name']} wrong; export the bundle again")
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= LARGEST
+
+
+def _is_whole(value):
+    return _is_number(value) and isinstance(value, int)
 
 
 def model_path(folder, card, name=None):
@@ -211,7 +265,7 @@ def checked_file(folder, entry):
         raise DataError(f"{path.name} is missing from {folder}; copy the whole bundle again")
     if path.stat().st_size != entry["bytes"]:
         raise DataError(f"{path.name} has {path.stat().st_size} bytes, its card says {entry['bytes']}; copy it again")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+    if hashlib.sha256(_read(path)).hexdigest() != entry["sha256"]:
         raise DataError(f"{path.name} is damaged: its sha256 is not the one on the card; copy it again")
     return path
 
@@ -226,11 +280,28 @@ def _listed(card, name):
 def read_example(folder):
     """Return ({input name: array}, {output name: array}) of the example stored in a bundle."""
     try:
-        with np.load(Path(folder) / EXAMPLE, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        arrays = _arrays(Path(folder) / EXAMPLE)
+    except _UNREADABLE as error:
         raise DataError(f"{EXAMPLE} cannot be read: {_first_line(error)}; export the bundle again") from None
     return [{n[len(kind) :]: a for n, a in arrays.items() if n.startswith(kind)} for kind in ("input_", "output_")]
+
+
+# What a damaged archive or array ends in; a RuntimeError where it is encrypted.
+_UNREADABLE = (ValueError, OSError, EOFError, KeyError, TypeError, RuntimeError, MemoryError, SyntaxError)
+_UNREADABLE += (zipfile.BadZipFile, zlib.error)
+
+
+def _arrays(path):
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > LARGEST:
+        raise ValueError(f"it unpacks to {unpacked} bytes, more than {LARGEST}")
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+            raise ValueError(f"{name} holds no numbers")
+    return arrays
 
 
 def chunks(session, arrays):
@@ -239,14 +310,16 @@ def chunks(session, arrays):
     Raises:
         DataError: the sequences are no whole number of chunks.
     """
+    _check_names(session, arrays)
     sizes = {name: shape[1] for name, (shape, _) in session.inputs.items() if len(shape) > 1}
+    if not sizes or min(sizes.values()) < 1:
+        raise DataError("the file keeps a state and names no chunk size that it reads; export it again")
     timed = {n: size for n, size in sizes.items() if n in arrays and arrays[n].ndim > 1 and arrays[n].shape[1] != size}
     timed = timed or dict([next(iter(sizes.items()))])  # a sequence of a single chunk
     for name, size in timed.items():
-        if arrays[name].shape[1] % size or not arrays[name].shape[1]:
-            raise DataError(
-                f"input {name!r} has {arrays[name].shape[1]} steps; expected a whole number of chunks of {size}"
-            )
+        steps = arrays[name].shape[1] if arrays[name].ndim > 1 else 0
+        if steps % size or not steps:
+            raise DataError(f"input {name!r} has {steps} steps; expected a whole number of chunks of {size}")
     count = min(arrays[name].shape[1] // size for name, size in timed.items())
     return [
         {n: a[:, i * timed[n] : (i + 1) * timed[n]] if n in timed else a for n, a in arrays.items()}
@@ -304,7 +377,8 @@ def check(folder):
     for entry in [*card["files"], *card["models"]]:
         try:
             if entry in card["models"]:
-                sentence = _check_model(folder, card, entry)
+                checked_file(folder, entry)
+                sentence = _in_own_process("--check", str(folder), "--file", entry["name"], about=entry["name"])
             else:
                 checked_file(folder, entry)
                 sentence = "sha256 as on the card"
@@ -314,8 +388,38 @@ def check(folder):
     return results
 
 
-def _check_model(folder, card, entry):
-    session = Session(checked_file(folder, entry))
+def check_loads(path):
+    """Raise DataError unless the runtime takes the model file at `path`, and survives it."""
+    _in_own_process("--load", str(path), about=Path(path).name)
+
+
+def _in_own_process(*arguments, about):
+    """Return what this file prints when it is called with `arguments`; raise DataError with its error if it fails."""
+    try:
+        done = subprocess.run(
+            [sys.executable, __file__, *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=PATIENCE,
+            env={**os.environ, "PYTHONSAFEPATH": "1", "PYTHONIOENCODING": "utf-8"},  # imports nothing from this folder
+        )
+    except subprocess.TimeoutExpired:
+        raise DataError(f"{about} takes longer than {PATIENCE} seconds; it is damaged, or meant to") from None
+    if done.returncode == 0:
+        return done.stdout.strip()
+    if done.returncode != 1:
+        raise DataError(
+            f"{about} crashes its runtime (status {done.returncode}): it is damaged; copy or export it again"
+        )
+    said = done.stderr.strip().splitlines() or ["it says nothing"]
+    raise DataError(said[-1].removeprefix("error: "))
+
+
+def _check_model(folder, name):
+    card = read_card(folder)
+    session = Session(model_path(folder, card, name))
+    entry = next(entry for entry in card["models"] if entry["name"] == name)
     checked_file(folder, _listed(card, EXAMPLE))
     inputs, expected = read_example(folder)
     first, second = answer(session, inputs, entry.get("leads")), answer(session, inputs, entry.get("leads"))
@@ -328,7 +432,7 @@ def _check_model(folder, card, entry):
         if not np.array_equal(first[name], second[name]):
             raise DataError(f"output {name!r} differs when the model is run a second time on the same input")
         difference = np.abs(first[name].astype("float64") - array)
-        if not difference.max() <= tolerance:
+        if not difference.max(initial=0.0) <= tolerance:
             at = tuple(
                 int(i) for i in np.unravel_index(np.nanargmax(np.nan_to_num(difference, nan=np.inf)), array.shape)
             )
@@ -336,7 +440,7 @@ def _check_model(folder, card, entry):
                 f"output {name!r} at {at} is {first[name][at]:.6g}, the example has {array[at]:.6g}: "
                 f"a difference over the tolerance of {tolerance:g}"
             )
-        worst = max(worst, float(difference.max()))
+        worst = max(worst, float(difference.max(initial=0.0)))
     once = "a chunk here" if session.streams else "here"
     return f"example within {worst:.1e} (tolerance {tolerance:.2g}), {latency_ms(session, inputs):.3f} ms {once}"
 
@@ -353,7 +457,7 @@ def run(folder, path, task, name=None):
     card = read_card(folder)
     path_of_model = model_path(folder, card, name)
     entry = next(entry for entry in card["models"] if entry["name"] == path_of_model.name)
-    labels = _json(checked_file(folder, _listed(card, LABELS)))
+    labels = _labels(folder, card)
     return task.answer(answer(Session(path_of_model), task.read(path, card), entry.get("leads")), labels)
 
 
@@ -375,37 +479,70 @@ def run_in_chunks(folder, path, task, name=None):
         raise DataError(
             f"{name} reads a clip at once; the files that read in chunks are {', '.join(streaming) or 'none'}"
         )
-    labels = _json(checked_file(folder, _listed(card, LABELS)))
+    labels = _labels(folder, card)
     pieces = chunks(session, task.read(path, card))
     for heard, piece in enumerate(pieces, 1):
         yield heard / len(pieces), task.answer(session(piece), labels)
+
+
+def _labels(folder, card):
+    labels = _json(checked_file(folder, _listed(card, LABELS)))
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label.isprintable() for label in labels):
+        raise DataError(f"{LABELS} is no list of words; export the bundle again")
+    return labels
 
 
 def _json(path):
     if path.stat().st_size > LARGEST >> 6:
         raise DataError(f"{path.name} has {path.stat().st_size} bytes; expected a small JSON file")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(_read(path).decode())
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path.name} is not JSON: {_first_line(error)}; export the bundle again") from None
 
 
+def _read(path):
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
 def _first_line(error):
-    return str(error).strip().split("\n")[0][:200]
+    line = (str(error) or type(error).__name__).strip().split("\n")[0][:200]
+    return "".join(char if char.isprintable() else "?" for char in line)  # a runtime quotes what it finds
+
+
+def _try_out(path):
+    """Load a model file and run it once on zeros, which it may refuse."""
+    session = Session(path)
+    zeros = {
+        name: np.zeros([1 if size == -1 else size for size in shape], dtype)
+        for name, (shape, dtype) in session.inputs.items()
+    }
+    with contextlib.suppress(DataError):
+        session(zeros)
 
 
 def main():
     """Run the bundle in this file's own folder, as its `run.py`."""
     parser = argparse.ArgumentParser(description="Run the model of this bundle, or check its files.")
-    parser.add_argument("path", nargs="?", help="the file to look at, for example hello.wav")
+    parser.add_argument("path", nargs="?", help="the file to look at, for example hello.wav; to check, another bundle")
     parser.add_argument("--check", action="store_true", help="check every file of the bundle on this device")
     parser.add_argument("--stream", action="store_true", help="read the file in chunks and answer after each")
     parser.add_argument("--file", help="which of the bundle's model files (default: the first on the card)")
+    parser.add_argument("--load", metavar="MODEL", help="only see whether the runtime takes this model file")
     options = parser.parse_args()
     folder = Path(__file__).resolve().parent
     try:
+        if options.load:
+            _try_out(options.load)
+            return 0
+        if options.check and options.file:
+            print(_check_model(options.path or folder, options.file))
+            return 0
         if options.check:
-            results = check(folder)
+            results = check(options.path or folder)
             for name, passed, sentence in results:
                 print(f"{'ok    ' if passed else 'FAILED'} {name}: {sentence}")
             return 0 if all(passed for _, passed, _ in results) else 1

@@ -14,6 +14,7 @@ except ImportError:  # on a device, where the zoo is not installed
 
 
 LONGEST = 60.0  # seconds
+FASTEST = 384_000  # Hz: no recorder samples more often
 
 
 def read(path, card):
@@ -26,10 +27,11 @@ def read(path, card):
         card: the bundle's card, with `settings` of the recipe: sample_rate (Hz) and seconds.
 
     Raises:
-        DataError: the file is missing, empty, not WAV, of rate 0, or longer than a minute.
+        DataError: the file is missing, empty, not WAV, of rate 0, or longer than a minute; the card's settings are not
+            those of a keyword model.
     """
-    settings = card["settings"]
-    rate, length = settings["sample_rate"], round(settings["sample_rate"] * settings["seconds"])
+    rate, seconds = (_setting(card, name, most) for name, most in (("sample_rate", FASTEST), ("seconds", LONGEST)))
+    length = max(1, round(rate * seconds))
     samples, found_rate = _read_wav(Path(path))
     return {"samples": _fit_length(_resample(samples, found_rate, rate), length)[None].astype(np.float32)}
 
@@ -43,7 +45,16 @@ def answer(outputs, labels):
     return [(labels[i], float(probabilities[i])) for i in np.argsort(-probabilities, kind="stable")]
 
 
+def _setting(card, name, most):
+    value = card["settings"].get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
+        raise DataError(f"the card's {name} is {ascii(value)[:80]}; expected a number above 0, at most {most:g}")
+    return value
+
+
 def _read_wav(path):
+    if not path.is_file():  # a pipe would be waited for
+        raise DataError(f"there is no file {path}; expected a WAV file")
     try:
         with wave.open(str(path), "rb") as file:
             rate, width, channels, frames = (
@@ -54,14 +65,14 @@ def _read_wav(path):
             )
             if rate == 0 or frames == 0:
                 raise DataError(f"{path} has {frames} samples at {rate} Hz; expected sound at a rate above 0")
+            if width > 4:
+                raise DataError(f"{path} has samples of {8 * width} bits; expected 8, 16, 24 or 32")
             if frames > LONGEST * rate:
                 raise DataError(
                     f"{path} lasts {frames / rate:.0f} s; expected at most {LONGEST:g} s: cut it into clips"
                 )
             data = np.frombuffer(file.readframes(frames), np.uint8)
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}; expected a WAV file") from None
-    except (wave.Error, EOFError, IsADirectoryError) as error:
+    except (wave.Error, EOFError, OSError, RuntimeError) as error:
         raise DataError(f"{path} is not a WAV file of integer samples ({error}); convert it to 16-bit WAV") from None
     data = data[: len(data) // (width * channels) * (width * channels)].reshape(-1, width)
     wide = np.zeros((len(data), 4), np.uint8)

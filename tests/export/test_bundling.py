@@ -53,7 +53,7 @@ def model():
     inputs = keras.Input((round(RATE * SECONDS),), name="samples")
     x = keras.layers.Reshape((20, 10))(inputs)
     x = keras.layers.LSTM(8)(x)
-    return keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
+    return keras.Model(inputs, keras.layers.Dense(2, activation="softmax", name="dense")(x))
 
 
 @pytest.fixture(scope="module")
