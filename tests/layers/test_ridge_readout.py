@@ -135,7 +135,7 @@ def test_a_value_that_is_not_finite_is_refused_with_its_place(name, value):
     ("arguments", "message"),
     [
         ({"ridges": []}, r"ridges is \(\)"),
-        ({"ridges": [0]}, r"ridges is \(0,\); expected numbers above 0"),
+        ({"ridges": [0]}, r"ridges is \(0,\); expected a list of numbers above 0"),
         ({"ridges": [float("nan")]}, r"ridges is \(nan,\)"),
         ({"washout": -1}, r"washout is -1; expected a whole number"),
         ({"washout": 1.5}, r"washout is 1\.5"),

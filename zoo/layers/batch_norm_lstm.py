@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from zoo.errors import SettingError
-from zoo.layers.cell import Cell, check_rate, check_units
+from zoo.layers.cell import Cell, check_built, check_rate, check_units
 from zoo.layers.cell_wrapper import CellWrapper
 from zoo.layers.recurrent import Recurrent, SequenceLayer
 
@@ -189,6 +189,7 @@ class BatchNormLSTMCell(Cell):
         """Return the `keras.layers.LSTMCell` that computes the same at inference; without `steps`, else the cell."""
         if self.steps is not None:
             return self
+        check_built(self)
         kernel, recurrent_kernel, bias, scale, mean, variance = [
             ops.convert_to_numpy(weight).astype("float64")
             for weight in (self.kernel, self.recurrent_kernel, self.bias, self.scale, self.mean[0], self.variance[0])

@@ -1,6 +1,6 @@
 """The contract of a recurrent cell: one time step, split where speed and export need it."""
 
-from numbers import Integral
+from numbers import Integral, Real
 
 import keras
 from keras import ops
@@ -86,15 +86,15 @@ class Cell(keras.layers.Layer):
         return None
 
     def call(self, inputs, states, training=False):
+        check_built(self)
         noise = self.draw_noise(1, ops.shape(inputs)[0]) if training else None
         return self.step(project(self, inputs, noise), states, step_of(noise))
 
     def step(self, projected, states, noise=None):
         """Return (output, new states) for one projected input; the whole of a step but the projection."""
-        if not self.built:
-            raise SettingError(f"cell {self.name} has no weights yet; build it first: cell.build((None, features))")
+        check_built(self)
         states = list(states) if isinstance(states, (list, tuple)) else [states]
-        check_states(self, states)
+        check_states(self, states, keras.tree.flatten(projected)[0].shape[0])
         recalled = states if noise is None else self.recall(states, noise)
         recurrent = self.recur(recalled, as_tensors(self.recur_weights))
         return self.advance(projected, recurrent, states, as_tensors(self.advance_weights), noise)
@@ -117,6 +117,7 @@ class Cell(keras.layers.Layer):
 
 def with_weights(plain, cell):
     """Return the Keras cell `plain`, built, with the weights of the zoo's `cell`, which has the same."""
+    check_built(cell)
     if not cell.built:
         raise SettingError(f"cell {cell.name} has no weights yet; build it first: cell.build((None, features))")
     plain.build((None, cell.kernel.shape[0]))
@@ -154,8 +155,14 @@ def state_sizes(cell):
     return list(cell.state_size) if isinstance(cell.state_size, (list, tuple)) else [cell.state_size]
 
 
-def check_states(cell, states):
-    """Raise SettingError unless `states` are as many as the cell has, each (batch, size)."""
+def check_built(cell):
+    """Raise SettingError unless `cell` has its weights."""
+    if not cell.built:
+        raise SettingError(f"cell {cell.name} has no weights yet; build it first: cell.build((None, features))")
+
+
+def check_states(cell, states, batch_size=None):
+    """Raise SettingError unless `states` are as many as the cell has, each (batch, size), with these rows."""
     sizes = state_sizes(cell)
     expected = ", ".join(f"{name} (batch, {size})" for name, size in zip(cell.state_names, sizes, strict=False))
     if len(states) != len(sizes):
@@ -167,6 +174,8 @@ def check_states(cell, states):
             n not in (None, w) for n, w in zip(shape[1:], wanted, strict=True) if w is not None
         ):
             raise SettingError(f"state {i} of states has the shape {shape}; expected for {cell.name}: {expected}")
+        if None not in (batch_size, shape[0]) and shape[0] != batch_size:
+            raise SettingError(f"state {i} of states has the shape {shape}; expected {batch_size} rows, as the inputs")
 
 
 def check_units(units, name="units"):
@@ -178,6 +187,6 @@ def check_units(units, name="units"):
 
 def check_rate(rate, name):
     """Return `rate` if it is a probability, else raise SettingError."""
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= rate <= 1:
         raise SettingError(f"{name} is {rate!r}; expected a probability from 0 to 1")
     return float(rate)

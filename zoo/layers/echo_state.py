@@ -9,7 +9,7 @@ from keras import ops
 from scipy.sparse.linalg import ArpackNoConvergence, eigs
 
 from zoo.errors import SettingError
-from zoo.layers.cell import Cell, check_units
+from zoo.layers.cell import Cell, check_built, check_units
 from zoo.layers.recurrent import SequenceLayer
 
 _DENSE_UNITS = 300  # up to here all eigenvalues take less time than the iteration for the largest
@@ -105,6 +105,7 @@ class EchoStateCell(Cell):
 
     def matrix(self):
         """Return W, a SciPy sparse array (units, units)."""
+        check_built(self)
         return self._sparse(ops.convert_to_numpy(self.recurrent_kernel))
 
     def _sparse(self, values):

@@ -90,7 +90,7 @@ class IndRNNCell(Cell):
         super().__init__(**kwargs)
         self.units = self.state_size = self.output_size = check_units(units)
         self.bound = RecurrentBound(steps)
-        if activation not in _ACTIVATIONS:
+        if not isinstance(activation, str) or activation not in _ACTIVATIONS:
             raise SettingError(f"activation is {activation!r}; expected one of {', '.join(_ACTIVATIONS)}")
         if remember and steps is None:
             raise SettingError("remember is True and steps None; long memories need the number of steps")

@@ -66,7 +66,8 @@ class Recurrent(keras.layers.RNN):
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         if initial_state is not None:
-            check_states(self.cell, initial_state if isinstance(initial_state, (list, tuple)) else [initial_state])
+            states = initial_state if isinstance(initial_state, (list, tuple)) else [initial_state]
+            check_states(self.cell, states, sequences.shape[0])
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
     def inner_loop(self, sequences, initial_state, mask, training=False):

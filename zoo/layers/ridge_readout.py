@@ -1,5 +1,7 @@
 """A linear readout of features, fitted in closed form."""
 
+from numbers import Real
+
 import keras
 import numpy as np
 from keras import ops
@@ -49,9 +51,9 @@ class RidgeReadout:
     """
 
     def __init__(self, *, ridges=(1e-8, 1e-6, 1e-4, 1e-2, 1.0, 100.0), washout=0):
-        ridges = tuple(ridges)
-        if not ridges or not all(isinstance(r, (int, float)) and 0 < r < np.inf for r in ridges):
-            raise SettingError(f"ridges is {ridges!r}; expected numbers above 0, at least one")
+        ridges = tuple(ridges) if np.iterable(ridges) else ridges
+        if not isinstance(ridges, tuple) or not ridges or not all(map(_is_positive, ridges)):
+            raise SettingError(f"ridges is {ridges!r}; expected a list of numbers above 0, at least one")
         if not isinstance(washout, int) or isinstance(washout, bool) or washout < 0:
             raise SettingError(f"washout is {washout!r}; expected a whole number of at least 0")
         self.ridges, self.washout = ridges, washout
@@ -158,3 +160,7 @@ class RidgeReadout:
                     f"{name} has {value} in sequence {sequence} at step {step + washout}; expected finite numbers"
                 )
         return x.reshape(-1, x.shape[2]), y.reshape(-1, y.shape[2])
+
+
+def _is_positive(value):
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < value < np.inf

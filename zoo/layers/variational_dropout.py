@@ -50,7 +50,7 @@ class VariationalDropout(CellWrapper):
         for name, rate in (("input_rate", input_rate), ("state_rate", state_rate)):
             if check_rate(rate, name) == 1:
                 raise SettingError(f"{name} is 1; expected a probability below 1, which leaves something to learn from")
-        self.input_rate, self.state_rate, self.seed = input_rate, state_rate, seed
+        self.input_rate, self.state_rate, self.seed = float(input_rate), float(state_rate), seed
         self._seeds = keras.random.SeedGenerator(seed)
 
     def build(self, input_shape):
