@@ -70,7 +70,7 @@ def main():
     parser.add_argument("--models", type=Path, required=True, help="folder that fsdd_speakers.py --keep wrote")
     parser.add_argument("--network", default="crnn", help="that of the models")
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--learning-rate", type=float, default=3e-4, help="at the start; it falls to 0")
+    parser.add_argument("--learning-rate", type=float, default=1e-4, help="at the start; it falls to 0")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--validate", action="store_true", help="the models are those of fsdd_speakers.py --validate")
     options = parser.parse_args()
