@@ -59,8 +59,9 @@ def _forms(model, inputs, format):
     if all(_right_padded(array) for array in inputs.values()):
         plans["right_padded"] = export.plan(model, format=format, time_steps=STEPS, masks="right_padded")
     for form, plan in {"planned": chosen, **plans}.items():
-        if plan.choices not in seen:
-            seen.append(plan.choices)
+        forms = [choice.form for choice in plan.choices]
+        if forms not in seen:
+            seen.append(forms)
             # A loop or an op of ONNX needs no fixed length, and no plan but an unrolled one one.
             steps = {"time_steps": STEPS} if format == "tflite" or form == "unrolled" else {}
             yield form, {"plan": plan, **rows, **steps}
