@@ -140,6 +140,8 @@ def test_the_figures_are_those_that_were_measured():
     ]
     for figures in ([keywords["accuracy"]["mean"]], files):
         assert f"| {', '.join(f'{100 * figure:.1f}%' for figure in figures)} |" in README
+    pruned = recorded("pruning")
+    assert f"| {pruned['gzipped_share']:.3f}, {abs(pruned['points_lost']):.1f} |" in README
     for returns, ratio, names in (
         ("last", "onnx_ratio", ("PeepholeLSTM", "GRU", "SimpleRNN")),
         ("all", "tflite_ratio", ("LSTM", "PeepholeLSTM", "GRU", "SimpleRNN")),
