@@ -152,7 +152,7 @@ class _Builder:
         return L.Add()([layer(L.Dense(width, activation="tanh")(x)), again])
 
     def _nested(self, x, sequences):
-        inner = keras.Input(x.shape[1:])
+        inner = keras.Input(batch_shape=x.shape)
         if self.draw.chance(0.5):
             return keras.Sequential([inner, L.Dense(_FEATURES), self._any_layer()(return_sequences=sequences)])(x)
         return keras.Model(inner, self._recurrent(self._recurrent(inner, True), sequences))(x)
