@@ -67,31 +67,29 @@ def to_tflite(
     from zoo.export.signature import signature
 
     with tempfile.TemporaryDirectory(prefix="recurrent-zoo-") as folder:
-        saved_model, out = f"{folder}/saved_model", Path(folder, "model.tflite")
         entry = signature(model, batch_size=batch_size, time_steps=time_steps, state=state)
         states = [] if state == "reset" else list(entry.states)
-        examples = _store(representative_data, entry, states, folder)
-        names = _save(model, entry, saved_model, target=target, scheme=scheme, plan=plan, keep_float=keep_float)
-        child.run(
-            "tflite.convert:convert",
-            saved_model=saved_model,
-            out=str(out),
-            scheme=scheme,
-            target=target,
-            examples=examples,
-            io_dtype=io_dtype,
-            states=states,
-            held=state == "internal",
-            **names,
-        )
-        options.write(path, out.read_bytes())
+        _store(representative_data, entry, states, folder)
+        settings = {"target": target, "scheme": scheme, "keep_float": keep_float}
+        try:
+            _convert(
+                *(model, entry, plan, folder), io_dtype=io_dtype, states=states, held=state == "internal", **settings
+            )
+        except child.CrashError as crash:
+            from zoo.export.tflite.crashes import explained
+
+            def convert(part, plan, folder):
+                _convert(model, part, plan, folder, io_dtype="float32", states=[], held=False, **settings)
+
+            raise explained(crash, model, entry, plan, convert) from crash
+        options.write(path, Path(folder, "model.tflite").read_bytes())
     return path
 
 
 def _store(representative_data, entry, states, folder):
-    """Write checked examples into `folder`; return the file's name, None if there are none."""
+    """Write checked examples into `folder`, if there are any."""
     if representative_data is None:
-        return None
+        return
     import numpy as np
 
     from zoo.export.representative import read_representative
@@ -102,7 +100,23 @@ def _store(representative_data, entry, states, folder):
             raise ExportError(f"input {spec.name!r} is open in time, and full_int8 needs it fixed; give time_steps=")
     arrays = read_representative(representative_data, specs, open_time=bool(states))
     np.savez(f"{folder}/examples.npz", **{f"input_{i}": arrays[spec.name] for i, spec in enumerate(specs)})
-    return f"{folder}/examples.npz"
+
+
+def _convert(model, entry, plan, folder, *, target, scheme, keep_float, io_dtype, states, held):
+    """Write `entry` as `model.tflite` into `folder`, where `examples.npz` is if the scheme calibrates."""
+    names = _save(model, entry, f"{folder}/saved_model", target=target, scheme=scheme, plan=plan, keep_float=keep_float)
+    child.run(
+        "tflite.convert:convert",
+        saved_model=f"{folder}/saved_model",
+        out=f"{folder}/model.tflite",
+        scheme=scheme,
+        target=target,
+        examples=f"{folder}/examples.npz",
+        io_dtype=io_dtype,
+        states=states,
+        held=held,
+        **names,
+    )
 
 
 def _save(model, entry, folder, *, target, scheme, plan, keep_float):
@@ -136,7 +150,7 @@ def _save(model, entry, folder, *, target, scheme, plan, keep_float):
         trace.float_scopes(model, keep_float),
     ):
         function = tf.function(numbered, autograph=False).get_concrete_function(*numbered_specs)
-    module = tf.Module()
-    module.function, module.captured = function, list(function.variables)
+        module = tf.Module()  # which keeps the variables of folded cells alive, that nothing else does from here on
+        module.function, module.captured = function, list(function.variables)
     tf.saved_model.save(module, folder, signatures=function)
     return names

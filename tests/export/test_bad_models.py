@@ -1,0 +1,91 @@
+"""What neither format can write is refused in one sentence, before any work, and leaves nothing behind."""
+
+import keras
+import numpy as np
+import pytest
+
+from zoo import export
+from zoo.errors import DataError, ExportError, SettingError
+
+K = keras.layers
+WRITE = {"tflite": export.to_tflite, "onnx": export.to_onnx}
+EACH_FORMAT = pytest.mark.parametrize("format", WRITE)
+
+
+def refused(error, words, model, folder, format, **options):
+    with pytest.raises(error, match=words) as caught:
+        WRITE[format](model, folder / f"m.{format}", **options)
+    assert "\n" not in str(caught.value)
+    assert not list(folder.iterdir())
+
+
+def recurrent(*shape, **options):
+    return keras.Sequential([keras.Input(shape, name="x"), K.GRU(3, **options)])
+
+
+def strings():
+    words = keras.Input((), dtype="string", name="words")
+    return keras.Model(words, K.StringLookup(vocabulary=["a"])(words))
+
+
+@EACH_FORMAT
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (strings, "input 'words' takes strings"),
+        (lambda: keras.Sequential([K.GRU(3)]), "was never built"),
+        (lambda: K.GRU(3), "is a GRU; expected a keras.Model"),
+        (lambda: "m.keras", "is a str; expected a keras.Model"),
+    ],
+)
+def test_a_model_that_no_file_can_hold(tmp_path, format, make, words):
+    refused(ExportError, words, make(), tmp_path, format)
+
+
+def test_an_open_batch_is_one_in_tflite_and_another_than_the_models_own_is_refused(tmp_path):
+    fixed = keras.Sequential([keras.Input(batch_shape=(2, 4, 3)), K.GRU(3)])
+    refused(ExportError, "give batch_size=2", fixed, tmp_path, "tflite", batch_size=4)
+
+
+def test_an_open_time_axis_is_refused_where_the_form_or_scheme_needs_it_fixed(tmp_path):
+    examples = {"scheme": "full_int8", "representative_data": np.random.normal(size=(4, 5, 3))}
+    refused(ExportError, "known number of steps; give time_steps=", recurrent(None, 3), tmp_path, "tflite")
+    refused(
+        ExportError, "full_int8 needs it fixed; give time_steps=", recurrent(None, 3), tmp_path, "tflite", **examples
+    )
+    for format in WRITE:
+        plan = export.plan(model := recurrent(None, 3), format=format)
+        plan = plan.override({plan.choices[0].layer: "unrolled"})
+        refused(ExportError, "known number of steps; give time_steps=", model, tmp_path, format, plan=plan)
+        refused(ValueError, "give time_steps=", model, tmp_path, format, state="external")
+
+
+NORMAL = np.random.default_rng(0).normal(size=(4, 5, 3))
+
+
+@EACH_FORMAT
+@pytest.mark.parametrize(
+    ("examples", "words"),
+    [
+        ([], "is empty"),
+        (NORMAL[:0], "is empty"),
+        (NORMAL[..., :2], r"has shape \(4, 5, 2\); expected \(examples, 5, 3\)"),
+        (NORMAL[:, :4], r"has shape \(4, 4, 3\)"),
+        (np.ones((4, 5, 3)), "is 1.0 everywhere"),
+        (np.where(NORMAL > 1, np.nan, NORMAL), r"is nan at \[\d, \d, \d\]"),
+        (np.where(NORMAL > 1, np.inf, NORMAL), "is inf at"),
+        (NORMAL.astype(str), "expected numbers"),
+        ({"y": NORMAL}, "is for the inputs y; the model has x"),
+        (3, "is a int; expected an array"),
+    ],
+    ids=["no list", "no rows", "features", "steps", "constant", "NaN", "infinity", "text", "name", "number"],
+)
+def test_examples_that_show_no_ranges(tmp_path, format, examples, words):
+    refused(DataError, words, recurrent(5, 3), tmp_path, format, scheme="full_int8", representative_data=examples)
+
+
+@pytest.mark.parametrize("scheme", ["float16", "dynamic_int8", "weight_int8"])
+def test_schemes_whose_ops_a_microcontroller_lacks(tmp_path, scheme):
+    refused(
+        SettingError, "TFLite Micro does not have", recurrent(5, 3), tmp_path, "tflite", scheme=scheme, target="mcu"
+    )
