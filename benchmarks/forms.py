@@ -1,4 +1,4 @@
-"""Latency and size of a recurrent layer in TFLite in each form it can take: native op, loop, unrolled; in three schemes.
+"""Latency and size of a recurrent layer in TFLite in each form it can take: native op, loop, unrolled; three schemes.
 
     python benchmarks/forms.py            all that the plan's rules rest on
     python benchmarks/forms.py --quick    a few sizes, printed and not recorded

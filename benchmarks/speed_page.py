@@ -1,0 +1,118 @@
+"""Write docs/speed.md from what the benchmarks recorded in docs/results.
+
+python benchmarks/speed_page.py
+"""
+
+import json
+
+from record import RESULTS
+
+PAGE = RESULTS.parent / "speed.md"
+TRAINING = {"TensorFlow": "tensorflow", "TensorFlow with XLA": "tensorflow-xla", "JAX": "jax"}
+
+
+def load(name):
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def table(head, rows):
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def size(row):
+    return "batch {}, {} steps of {} features, {} units".format(*row["size"])
+
+
+def training():
+    parts = []
+    for title, name in TRAINING.items():
+        rows = load(f"train_step-{name}")["rows"]
+        layers = list(dict.fromkeys(layer for row in rows for layer in row["ms"]))
+        cells = [[layer, *(f"{row['over_keras_lstm'][layer]:.2f}" for row in rows)] for layer in layers]
+        parts.append(f"### {title}\n\n{table(['layer', *map(size, rows)], cells)}")
+    return "\n\n".join(parts)
+
+
+def scaling():
+    parts = []
+    for title, name in (("TensorFlow with XLA", "tensorflow"), ("JAX", "jax")):
+        rows = load(f"scaling-{name}")["rows"]
+        cells = [
+            [row["steps"], row["checkpoint_every"] or "none", f"{row['ms']:.1f}", f"{row['peak_mb']:.0f}"]
+            for row in rows
+        ]
+        head = ["steps", "checkpoint every", "ms", "peak MB"]
+        parts.append(f"### {title}\n\n{table(head, cells)}\n\n![time and memory](pictures/scaling-{name}.svg)")
+    return "\n\n".join(parts)
+
+
+def export():
+    head = ["layer", "outputs", "steps", "units", "ONNX", "TFLite"]
+    rows = load("export_latency")["rows"]
+    cells = [
+        [r["layer"], r["returns"], r["steps"], r["units"], f"{r['onnx_ratio']:.1f}", f"{r['tflite_ratio']:.1f}"]
+        for r in rows
+    ]
+    return table(head, cells)
+
+
+def echo():
+    head = ["connections of a unit", "times as fast", "our error", "reservoirpy's"]
+    cells = [
+        [
+            f"{each['connectivity']:.0%}",
+            f"{each['times_as_fast']:.1f}",
+            *(f"{each['median'][name]['error']:.4f}" for name in ("zoo", "reservoirpy")),
+        ]
+        for each in load("echo_state")["compared"]
+    ]
+    return table(head, cells)
+
+
+def page():
+    """Return the text of the page."""
+    about = load("train_step-jax")
+    versions = about["versions"]
+    return f"""# Speed
+
+Both sides of every comparison ran in one process, in turns, on {about["machine"]["cores"]} cores of an
+{about["machine"]["cpu"]} ({about["date"]}; TensorFlow {versions["tensorflow"]}, JAX {versions["jax"]},
+Keras {versions["keras"]}, torch {versions["torch"]}). Nothing here was measured on a GPU or on ARM.
+`python benchmarks/speed_page.py` writes this page from [results](results).
+
+## A training step
+
+Forward, backward and update of one layer with the outputs of all steps, as a multiple of the time of
+`keras.layers.LSTM` on the same backend; below 1 is quicker. `RNN(...)` is the same cell in `keras.layers.RNN`,
+differentiated as it stands: back-propagation by hand is at best somewhat quicker than that on these processors.
+`torch LSTM` is `torch.nn.LSTM`. By `benchmarks/train_step.py`.
+
+{training()}
+
+## Long sequences
+
+`PeepholeLSTM(64)`, a batch of 8: time of a training step, and how far it raises the memory of the process, with and
+without `checkpoint_every`. By `benchmarks/scaling.py`.
+
+{scaling()}
+
+## Exported files
+
+One layer in float32, batch 1, one thread: how many times as fast our file runs as Keras' own export of the same model
+(for TFLite with a static signature). By `benchmarks/export_latency.py`.
+
+{export()}
+
+## Echo state network
+
+1,000 units, 10,000 steps of Mackey-Glass: fit on the first half, predict the second, against reservoirpy; the error is
+the normalised root mean square. By `benchmarks/echo_state.py`.
+
+{echo()}
+"""
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(PAGE)
