@@ -26,7 +26,7 @@ def arena_size(path):
         ExportError: TFLite Micro does not take the file.
     """
     op_histogram(path)  # refuses what is no TFLite file
-    return child.run("tflite.micro_runtime:measure", path=str(path))
+    return child.run("tflite.micro_runtime:measure", path=os.path.abspath(path))
 
 
 def run_micro(path, inputs):
@@ -48,7 +48,7 @@ def run_micro(path, inputs):
     with tempfile.TemporaryDirectory(prefix="recurrent-zoo-") as folder:
         given, answered = f"{folder}/inputs.npz", f"{folder}/outputs.npz"
         np.savez(given, **{f"{n}/{name}": a for n, arrays in enumerate(inputs) for name, a in arrays.items()})
-        names = child.run("tflite.micro_runtime:invoke", path=str(path), inputs=given, outputs=answered)
+        names = child.run("tflite.micro_runtime:invoke", path=os.path.abspath(path), inputs=given, outputs=answered)
         with np.load(answered) as stored:
             return [{name: stored[f"{n}/{name}"] for name in names} for n in range(len(inputs))]
 
