@@ -22,9 +22,13 @@ import time
 import numpy as np
 from record import record
 
-LENGTHS, FULL = (50, 100, 200, 400, 800, 1600, 3000), 5000  # steps of the adding problem on the way, and in the end
+LENGTHS, FULL = (
+    (50, 100, 200, 400, 800, 1600, 2400, 3600),
+    5000,
+)  # steps of the adding problem on the way, and in the end
 ENOUGH, AWHILE, MOST_STEPS = 0.005, 20, 10_000  # running error that lengthens, over so many batches; a bound on the run
-BATCH, UNITS, RATE = 50, 128, 0.1  # the learning rate is RATE / steps: so finely must a weight of T steps be set
+# The learning rate starts at RATE / steps, so finely must a weight of T steps be set, and halves in SETTLING batches.
+BATCH, UNITS, RATE, SETTLING = 50, 128, 0.1, 200
 EPOCHS, BATCH_OF_DIGITS, RATES, SEEDS = 100, 32, (1e-3, 3e-3, 1e-2), 3
 INDRNN_UNITS, INDRNN_LAYERS, LSTM_UNITS = 64, 4, 57  # 14,026 and 14,032 weights
 
@@ -53,9 +57,9 @@ def adding(seed=0):
     model.compile(optimizer, "mse")
     start, taken, path = time.perf_counter(), 0, []
     for steps in (*LENGTHS, FULL):
-        optimizer.learning_rate = RATE / steps
         recent = []
         while taken < MOST_STEPS and (len(recent) < AWHILE or np.mean(recent[-AWHILE:]) > ENOUGH):
+            optimizer.learning_rate = RATE / steps / (1 + len(recent) / SETTLING)
             recent.append(float(model.train_on_batch(*adding_problem(random, BATCH, steps))))
             taken += 1
             if taken % 50 == 0:
@@ -70,7 +74,8 @@ def adding(seed=0):
         errors.append(np.square(model.predict_on_batch(x) - y).mean())
     result = {"mse": float(np.mean(errors)), "of_always_1": 1 / 6, "test_sequences": 20 * BATCH}
     print(result)
-    settings = {"units": UNITS, "layers": 2, "batch": BATCH, "learning_rate_times_steps": RATE, "steps": FULL}
+    settings = {"units": UNITS, "layers": 2, "batch": BATCH, "learning_rate_times_steps": RATE, "settling": SETTLING}
+    settings["steps"] = FULL
     about = {"backend": keras.backend.backend(), "settings": settings, "seeds": [seed], "train_s": train_s}
     record("long_memory-adding", {**about, **result, "path": path})
 

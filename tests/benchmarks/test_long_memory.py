@@ -1,5 +1,6 @@
 """The data of benchmarks/long_memory.py."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -28,3 +29,11 @@ def test_always_1_is_wrong_by_a_sixth_at_the_adding_problem(long_memory):
     _, y = long_memory.adding_problem(np.random.default_rng(1), 20_000, 4)
     # the variance of the sum of two uniform numbers; the mean of 20,000 squares strays from it by 0.0014
     assert np.square(y - 1).mean() == pytest.approx(1 / 6, abs=0.006)
+
+
+def test_the_page_on_layers_says_what_was_recorded():
+    docs = Path(__file__).parents[2] / "docs"
+    recorded = json.loads((docs / "results" / "long_memory-digits.json").read_text())
+    means = [100 * np.mean(recorded[name]["test_accuracy"]) for name in ("IndRNN", "LSTM")]
+    words = " ".join((docs / "layers.md").read_text().split())
+    assert "reaches {:.1f}% on the test split, an LSTM of as many weights {:.1f}%".format(*means) in words
