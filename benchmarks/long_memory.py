@@ -22,13 +22,11 @@ import time
 import numpy as np
 from record import record
 
-LENGTHS, FULL = (
-    (50, 100, 200, 400, 800, 1600, 2400, 3600),
-    5000,
-)  # steps of the adding problem on the way, and in the end
+# Steps of the adding problem on the way, and in the end.
+LENGTHS, FULL = (50, 100, 200, 400, 800, 1600, 2400, 3600), 5000
 ENOUGH, AWHILE, MOST_STEPS = 0.005, 20, 10_000  # running error that lengthens, over so many batches; a bound on the run
-# The learning rate starts at RATE / steps, so finely must a weight of T steps be set, and halves in SETTLING batches.
-BATCH, UNITS, RATE, SETTLING = 50, 128, 0.1, 200
+# The learning rate is RATE / steps, so finely must a weight of T steps be set; after SETTLING batches it falls.
+BATCH, UNITS, RATE, SETTLING = 50, 128, 0.1, 500
 EPOCHS, BATCH_OF_DIGITS, RATES, SEEDS = 100, 32, (1e-3, 3e-3, 1e-2), 3
 INDRNN_UNITS, INDRNN_LAYERS, LSTM_UNITS = 64, 4, 57  # 14,026 and 14,032 weights
 
@@ -59,7 +57,7 @@ def adding(seed=0):
     for steps in (*LENGTHS, FULL):
         recent = []
         while taken < MOST_STEPS and (len(recent) < AWHILE or np.mean(recent[-AWHILE:]) > ENOUGH):
-            optimizer.learning_rate = RATE / steps / (1 + len(recent) / SETTLING)
+            optimizer.learning_rate = RATE / steps * min(1, SETTLING / (1 + len(recent)))
             recent.append(float(model.train_on_batch(*adding_problem(random, BATCH, steps))))
             taken += 1
             if taken % 50 == 0:
