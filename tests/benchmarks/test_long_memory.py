@@ -36,4 +36,6 @@ def test_the_page_on_layers_says_what_was_recorded():
     recorded = json.loads((docs / "results" / "long_memory-digits.json").read_text())
     means = [100 * np.mean(recorded[name]["test_accuracy"]) for name in ("IndRNN", "LSTM")]
     words = " ".join((docs / "layers.md").read_text().split())
+    adding = json.loads((docs / "results" / "long_memory-adding.json").read_text())
+    assert f"a mean squared error of {adding['mse']:.4f} on fresh sequences" in words
     assert "reaches {:.1f}% on the test split, an LSTM of as many weights {:.1f}%".format(*means) in words
