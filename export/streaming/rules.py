@@ -99,6 +99,7 @@ def find_rule(operation):
 
 @stream_rule(*_FRAME_BY_FRAME)
 def frame_by_frame(layer, signals, memory, scope, apply):
+    """Let each frame go through the layer by itself."""
     (signal,) = signals
     _check_filled(layer, signal)
     return signal.holding(apply(signal.tensor))
@@ -106,6 +107,7 @@ def frame_by_frame(layer, signals, memory, scope, apply):
 
 @stream_rule(layers.BatchNormalization, layers.LayerNormalization, layers.Normalization, layers.Softmax)
 def along_an_axis(layer, signals, memory, scope, apply):
+    """Likewise, for a layer that sums over axes, if time is none of them."""
     axes, rank = layer.axis, len(signals[0].tensor.shape)
     axes = axes if isinstance(axes, (list, tuple)) else [axes]
     if any(axis % rank <= 1 for axis in axes if axis is not None):
@@ -115,6 +117,7 @@ def along_an_axis(layer, signals, memory, scope, apply):
 
 @stream_rule(*_MERGES)
 def merge(layer, signals, memory, scope, apply):
+    """Join streams whose frames begin at the same time, and what has no axis of time."""
     streams = [signal for signal in signals if signal.kind == "stream"]
     for signal in streams:
         _check_filled(layer, signal)
@@ -128,6 +131,7 @@ def merge(layer, signals, memory, scope, apply):
 
 @stream_rule(layers.Concatenate)
 def concatenate(layer, signals, memory, scope, apply):
+    """Likewise, along any axis but that of time."""
     if layer.axis % len(signals[0].tensor.shape) <= 1:
         raise ExportError(f"{layer.name} joins sequences one after the other, for which it needs them whole")
     return merge(layer, signals, memory, scope, apply)
@@ -135,6 +139,7 @@ def concatenate(layer, signals, memory, scope, apply):
 
 @stream_rule(layers.Reshape)
 def reshape(layer, signals, memory, scope, apply):
+    """Cut a chunk into frames of another shape, if it holds a whole number of them."""
     (signal,) = signals
     _check_filled(layer, signal)
     rest, size = layer.target_shape[1:], math.prod(signal.tensor.shape[2:])
@@ -152,6 +157,7 @@ def reshape(layer, signals, memory, scope, apply):
 
 @stream_rule(layers.ZeroPadding1D, layers.ZeroPadding2D)
 def zero_padding(layer, signals, memory, scope, apply):
+    """Note the frames of zeros in front of the sequence, for the convolution or pooling that follows."""
     (signal,) = signals
     _check_filled(layer, signal)
     before, after = layer.padding[0] if isinstance(layer, layers.ZeroPadding2D) else layer.padding
@@ -165,6 +171,7 @@ def zero_padding(layer, signals, memory, scope, apply):
 
 @stream_rule(*_CONVOLUTIONS)
 def convolution(layer, signals, memory, scope, apply):
+    """Slide over the stream, with the frames that a window needs of the chunk before."""
     (signal,) = signals
     size = (layer.kernel_size[0] - 1) * layer.dilation_rate[0] + 1
     if layer.padding == "causal":
@@ -177,12 +184,14 @@ def convolution(layer, signals, memory, scope, apply):
 
 @stream_rule(*_POOLINGS)
 def pooling(layer, signals, memory, scope, apply):
+    """Likewise."""
     (signal,) = signals
     return _slide(layer, signal, layer.pool_size[0], layer.strides[0], memory, scope, apply)
 
 
 @stream_rule(zoo_layers.LogMel)
 def log_mel(layer, signals, memory, scope, apply):
+    """Slide over samples as a convolution over frames does."""
     (signal,) = signals
     _check_stride(layer, signal, layer.hop)
     return slide(signal, layer.frame, layer.hop, apply, memory, scope)
@@ -190,6 +199,7 @@ def log_mel(layer, signals, memory, scope, apply):
 
 @stream_rule(zoo_layers.RunningLevel)
 def running_level(layer, signals, memory, scope, apply):
+    """Go on from the loudest energy before this chunk."""
     (signal,) = signals
     _check_filled(layer, signal)
     name = f"{scope}/level"  # above the level of silence, which it has at the start
@@ -201,6 +211,7 @@ def running_level(layer, signals, memory, scope, apply):
 
 @stream_rule(layers.GlobalAveragePooling1D)
 def mean_so_far(layer, signals, memory, scope, apply):
+    """Return the mean of all frames up to now."""
     (signal,) = signals
     _check_filled(layer, signal)
     name, x, mask = f"{scope}/sum", memory.cleared(signal), getattr(signal.tensor, "_keras_mask", None)
@@ -221,6 +232,7 @@ def mean_so_far(layer, signals, memory, scope, apply):
 
 @stream_rule(layers.GlobalMaxPooling1D)
 def maximum_so_far(layer, signals, memory, scope, apply):
+    """Return the maximum of all frames up to now."""
     (signal,) = signals
     _check_filled(layer, signal)
     name, x = f"{scope}/maximum", memory.cleared(signal, signal.tensor.dtype.min)
@@ -233,6 +245,7 @@ def maximum_so_far(layer, signals, memory, scope, apply):
 
 @stream_rule(layers.Bidirectional)
 def bidirectional(layer, signals, memory, scope, apply):
+    """Refuse: half of the layer begins at the end."""
     raise ExportError(f"{layer.name} reads the sequence from its end too, which a stream has not reached")
 
 

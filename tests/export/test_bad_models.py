@@ -42,7 +42,7 @@ def test_a_model_that_no_file_can_hold(tmp_path, format, make, words):
     refused(ExportError, words, make(), tmp_path, format)
 
 
-def test_an_open_batch_is_one_in_tflite_and_another_than_the_models_own_is_refused(tmp_path):
+def test_another_batch_than_the_models_own_is_refused(tmp_path):
     fixed = keras.Sequential([keras.Input(batch_shape=(2, 4, 3)), K.GRU(3)])
     refused(ExportError, "give batch_size=2", fixed, tmp_path, "tflite", batch_size=4)
 
