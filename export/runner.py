@@ -446,19 +446,20 @@ def _check_model(folder, name):
 
 
 def run(folder, path, task, name=None):
-    """Return what a bundle's model says of the file at `path`: a list of (label, probability), best first.
+    """Return what a bundle's model says of the file at `path`, as the task answers.
 
     Args:
         folder: the bundle.
         path: what the task reads, for example a wav.
-        task: module with `read(path, card) -> {input: array}` and `answer(outputs, labels) -> list`.
+        task: module with `read(path, card) -> {input: array}`, `answer(outputs, card)` and `show(answer) -> str`, where
+            the card has the bundle's labels too.
         name: which of the bundle's model files, the first if None.
     """
     card = read_card(folder)
     path_of_model = model_path(folder, card, name)
     entry = next(entry for entry in card["models"] if entry["name"] == path_of_model.name)
-    labels = _labels(folder, card)
-    return task.answer(answer(Session(path_of_model), task.read(path, card), entry.get("leads")), labels)
+    card = {**card, "labels": _labels(folder, card)}
+    return task.answer(answer(Session(path_of_model), task.read(path, card), entry.get("leads")), card)
 
 
 def run_in_chunks(folder, path, task, name=None):
@@ -479,10 +480,10 @@ def run_in_chunks(folder, path, task, name=None):
         raise DataError(
             f"{name} reads a clip at once; the files that read in chunks are {', '.join(streaming) or 'none'}"
         )
-    labels = _labels(folder, card)
+    card = {**card, "labels": _labels(folder, card)}
     pieces = chunks(session, task.read(path, card))
     for heard, piece in enumerate(pieces, 1):
-        yield heard / len(pieces), task.answer(session(piece), labels)
+        yield heard / len(pieces), task.answer(session(piece), card)
 
 
 def _labels(folder, card):
@@ -551,12 +552,11 @@ def main():
         import task
 
         if options.stream:
-            for heard, answers in run_in_chunks(folder, options.path, task, options.file):
-                label, probability = answers[0]
-                print(f"{heard:4.0%}\t{label}\t{probability:.3f}")
+            for heard, answered in run_in_chunks(folder, options.path, task, options.file):
+                first, *_ = task.show(answered).splitlines()
+                print(f"{heard:4.0%}  {first}")
             return 0
-        for label, probability in run(folder, options.path, task, options.file)[:3]:
-            print(f"{label}\t{probability:.3f}")
+        print(task.show(run(folder, options.path, task, options.file)))
         return 0
     except (ValueError, OSError) as error:  # both DataErrors, this file's and the task's, are ValueErrors
         print(f"error: {error}", file=sys.stderr)

@@ -183,7 +183,7 @@ class KeywordSpotting(Recipe):
 
     def decode(self, outputs):
         """Return [(label, probability)], the likeliest first, of one clip's outputs."""
-        return keyword_spotting_device.answer({"probabilities": outputs}, self.labels)
+        return keyword_spotting_device.answer({"probabilities": outputs}, {"labels": self.labels})
 
     def held_out(self, count):
         """Return (samples, labels) of up to `count` test clips, which training never saw, spread over the split."""

@@ -15,6 +15,7 @@ except ImportError:  # on a device, where the zoo is not installed
 
 LONGEST = 60.0  # seconds
 FASTEST = 384_000  # Hz: no recorder samples more often
+_SHOWN = 3  # labels
 
 
 def read(path, card):
@@ -36,13 +37,19 @@ def read(path, card):
     return {"samples": _fit_length(_resample(samples, found_rate, rate), length)[None].astype(np.float32)}
 
 
-def answer(outputs, labels):
-    """Return (label, probability) for every label, best first, from the model's outputs."""
-    (probabilities,) = outputs.values()
+def answer(outputs, card):
+    """Return (label, probability) for every label of the card, best first, from the model's outputs."""
+    (probabilities,), labels = outputs.values(), card["labels"]
     probabilities = np.asarray(probabilities, np.float32).reshape(-1)
     if len(probabilities) != len(labels):
         raise DataError(f"the model gives {len(probabilities)} probabilities for {len(labels)} labels; export it again")
     return [(labels[i], float(probabilities[i])) for i in np.argsort(-probabilities, kind="stable")]
+
+
+def show(answers):
+    """Return the likeliest labels as lines of text."""
+    width = max(len(label) for label, _ in answers[:_SHOWN])
+    return "\n".join(f"{label:{width}}  {probability:.3f}" for label, probability in answers[:_SHOWN])
 
 
 def _setting(card, name, most):

@@ -15,8 +15,6 @@ from zoo.errors import DataError, SettingError, VerifyError
 from zoo.export.planning import check_choice
 from zoo.export.rules import FORMATS, SCHEMES, TARGETS
 
-_SHOWN = 3  # answers that `zoo run` prints
-
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 app.add_typer(training.app, name="train")
 
@@ -148,11 +146,8 @@ def run(
         raise DataError(f"{folder} is for the recipe {recipe!r}, expected one of {', '.join(recipes.names())}.")
     task = importlib.import_module(f"zoo.recipes.{recipe}_device")
     if stream:
-        for heard, answers in runner.run_in_chunks(folder, path, task, file):
-            label, probability = answers[0]
-            print(f"{heard:4.0%}  {label}  {probability:.3f}")
+        for heard, answer in runner.run_in_chunks(folder, path, task, file):
+            first, *_ = task.show(answer).splitlines()
+            print(f"{heard:4.0%}  {first}")
         return
-    answers = runner.run(folder, path, task, file)[:_SHOWN]
-    width = max(len(label) for label, _ in answers)
-    for label, probability in answers:
-        print(f"{label:{width}}  {probability:.3f}")
+    print(task.show(runner.run(folder, path, task, file)))
