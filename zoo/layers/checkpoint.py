@@ -51,7 +51,9 @@ def _pad(x, padding):
 def _tensorflow(run, inputs, others, carry, weights, return_sequences):
     import tensorflow as tf
 
-    from zoo.layers.bptt import add_lists, split_tensors, stack_arrays, tf_vjp, time_arrays, while_steps, write_arrays
+    from zoo.layers.bptt import add_lists
+    from zoo.layers.bptt_tensorflow import split_tensors, stack_arrays, time_arrays, while_steps, write_arrays
+    from zoo.layers.row_gradients import vjp
 
     widths = len(carry), len(weights)
 
@@ -86,7 +88,7 @@ def _tensorflow(run, inputs, others, carry, weights, return_sequences):
 
                 sources = [now, [tf.gather(x, s) for x in before], weights]
                 d_segment = [*d_carry, *(tf.gather(d, s) for d in d_outputs)]
-                d_now, d_carry, d_segment_weights = tf_vjp(again, sources, d_segment)
+                d_now, d_carry, d_segment_weights = vjp(again, sources, d_segment)
                 return k + 1, d_carry, write_arrays(d_inputs, s, [d_now]), add_lists(d_weights, d_segment_weights)
 
             start = tf.constant(0), d_carry, time_arrays([inputs[0]], count), [tf.zeros_like(w) for w in weights]

@@ -111,12 +111,13 @@ class PeepholeLSTMCell(Cell):
         return ops.matmul(states[0], recurrent_kernel) + bias  # here a matmul's epilogue; on X W a pass over all steps
 
     def advance(self, projected, recurrent, states, weights, noise=None):
-        memory, peephole = states[1], weights[0]
+        memory = states[1]
+        *p_i, p_f, p_o = ops.unstack(weights[0])
         *i, f, g, o = ops.split(projected + recurrent, 3 if self.coupled else 4, axis=-1)
-        f = ops.sigmoid(f + peephole[-2] * memory)
-        i = 1 - f if self.coupled else ops.sigmoid(i[0] + peephole[0] * memory)
+        f = ops.sigmoid(f + p_f * memory)
+        i = 1 - f if self.coupled else ops.sigmoid(i[0] + p_i[0] * memory)
         memory = f * memory + i * ops.tanh(g)
-        hidden = ops.sigmoid(o + peephole[-1] * memory) * ops.tanh(memory)
+        hidden = ops.sigmoid(o + p_o * memory) * ops.tanh(memory)
         if self.projection is not None:
             hidden = ops.matmul(hidden, weights[1])
         return hidden, [hidden, memory]
