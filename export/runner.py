@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -41,6 +42,18 @@ LARGEST = 1 << 30  # bytes: no model for a device is larger, and nothing larger 
 PATIENCE = 600  # seconds for the check of one model, some forty invocations
 LONGEST_NAME = 255  # bytes, in the file systems of today
 DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}
+# What LiteRT raises over a damaged file: of a name that is no UTF-8 a ValueError, of a tensor of absurd size the last.
+_OF_LITERT = (ValueError, RuntimeError, MemoryError)
+_OF_ONNX_RUNTIME = Exception  # its own errors share no narrower class
+
+
+@contextlib.contextmanager
+def _in_a_sentence(beginning, errors):
+    """Raise `errors` of a runtime as a DataError that begins so."""
+    try:
+        yield
+    except errors as error:
+        raise DataError(f"{beginning}: {_first_line(error)}") from None
 
 
 class Session:
@@ -77,6 +90,9 @@ class Session:
             raise DataError(f"{path.name} ends in {path.suffix or 'nothing'}; expected a .tflite or .onnx model")
         self._name, self._clear = path.name, None
         (self._load_tflite if path.suffix == ".tflite" else self._load_onnx)(path, _read(path))
+        for name, (shape, _) in self.inputs.items():
+            if min(shape, default=1) < -1 or math.prod(max(1, size) for size in shape) > LARGEST:
+                raise DataError(f"{path.name} has an input {name!r} of shape {shape}; copy or export it again")
         self._states = {name: self.inputs.pop(name) for name in list(self.inputs) if f"{name}{NEXT}" in self.outputs}
         self.outputs = [name for name in self.outputs if name.removesuffix(NEXT) not in self._states]
         self.streams = bool(self._states or self._clear)
@@ -95,18 +111,15 @@ class Session:
             raise DataError(f"{path.name} needs LiteRT; install it with: pip install ai-edge-litert") from None
         if data[4:8] != b"TFL3":
             raise DataError(f"{path.name} is no TFLite model: its header is not TFL3; copy or export it again")
-        try:
+        with _in_a_sentence(f"{path.name} is refused by LiteRT", _OF_LITERT):
             interpreter = Interpreter(model_content=data, num_threads=1)
             interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise DataError(f"{path.name} is refused by LiteRT: {_first_line(error)}") from None
-        signatures = list(interpreter.get_signature_list())
+            signatures = list(interpreter.get_signature_list())
         if not signatures:
             raise DataError(f"{path.name} has no signature that names its inputs; export it with a signature")
-        runner = interpreter.get_signature_runner(signatures[0])
-        if RESET in signatures[1:]:
-            self._clear = lambda: interpreter.get_signature_runner(RESET)()  # one that is kept would block invoke()
-        inputs, outputs = runner.get_input_details(), runner.get_output_details()
+        with _in_a_sentence(f"{path.name} is refused by LiteRT", _OF_LITERT):
+            runner = interpreter.get_signature_runner(signatures[0])
+            inputs, outputs = runner.get_input_details(), runner.get_output_details()
         self.inputs = {
             n: (
                 tuple(int(s) for s in (d["shape_signature"] if len(d["shape_signature"]) else d["shape"])),
@@ -117,15 +130,19 @@ class Session:
         self.outputs = list(outputs)
 
         def run(arrays):
-            try:
+            with _in_a_sentence(f"{path.name} fails in LiteRT", _OF_LITERT):
                 for name, array in arrays.items():
                     interpreter.set_tensor(inputs[name]["index"], to_integers(array, inputs[name]))
                 interpreter.invoke()
                 return {name: to_floats(interpreter.get_tensor(d["index"]), d) for name, d in outputs.items()}
-            except (ValueError, RuntimeError) as error:
-                raise DataError(f"{path.name} fails in LiteRT: {_first_line(error)}") from None
+
+        def clear():
+            with _in_a_sentence(f"{path.name} fails in LiteRT", _OF_LITERT):
+                interpreter.get_signature_runner(RESET)()  # a runner that is kept would block invoke()
 
         self._run = run
+        if RESET in signatures[1:]:
+            self._clear = clear
 
     def _load_onnx(self, path, data):
         try:
@@ -137,23 +154,19 @@ class Session:
         options.log_severity_level = 4
         # Weights in other files are looked for here, where there are none: a bundle's are all within the model.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.absolute()))
-        try:
+        with _in_a_sentence(f"{path.name} is refused by ONNX Runtime", _OF_ONNX_RUNTIME):
             session = onnxruntime.InferenceSession(
                 data, options, providers=["CPUExecutionProvider"], enable_fallback=False
             )
-        except Exception as error:  # the runtime's errors share no narrower class
-            raise DataError(f"{path.name} is refused by ONNX Runtime: {_first_line(error)}") from None
-        self.inputs = {
-            i.name: (tuple(s if isinstance(s, int) else -1 for s in i.shape), DTYPES.get(i.type))
-            for i in session.get_inputs()
-        }
-        self.outputs = names = [output.name for output in session.get_outputs()]
+            self.inputs = {
+                i.name: (tuple(s if isinstance(s, int) else -1 for s in i.shape), DTYPES.get(i.type))
+                for i in session.get_inputs()
+            }
+            self.outputs = names = [output.name for output in session.get_outputs()]
 
         def run(arrays):
-            try:
+            with _in_a_sentence(f"{path.name} fails in ONNX Runtime", _OF_ONNX_RUNTIME):
                 return dict(zip(names, session.run(names, arrays), strict=True))
-            except Exception as error:  # as above
-                raise DataError(f"{path.name} fails in ONNX Runtime: {_first_line(error)}") from None
 
         self._run = run
 

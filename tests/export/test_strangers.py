@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import zipfile
 from dataclasses import dataclass
 
 import hypothesis
+import keras
 import numpy as np
 import onnx
 import pytest
@@ -332,6 +334,48 @@ def test_a_file_cut_at_any_sixteenth_is_refused(made, tmp_path, name):
         with pytest.raises(DataError, match=name) as caught:
             runner.Session(path)
         assert in_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("word", [b"samples", b"dense", b"serving_default"])
+def test_a_name_that_is_no_text_is_refused(made, tmp_path, name, word):
+    """Each place by itself: a tensor has another copy of the name that its signature has."""
+    data = (made / name).read_bytes()
+    places = [found.start() for found in re.finditer(word, data)]
+    assert places or name.endswith(".onnx")  # which has no signatures
+    path, refused = tmp_path / name, 0
+    for place in places:
+        path.write_bytes(data[:place] + b"\xed\xff" + data[place + 2 :])
+        try:
+            runner._try_out(path)  # a name that nobody asks for does no harm
+        except DataError as error:
+            assert name in str(error) and in_one_sentence(error)
+            refused += 1
+    assert refused >= bool(places)
+
+
+def test_a_reset_that_fails_is_one_sentence(tmp_path, monkeypatch):
+    from ai_edge_litert.interpreter import SignatureRunner
+
+    def fail(*_, **__):
+        raise RuntimeError("Invalid tensor index -4514\nNode number 3")
+
+    layers = [keras.Input((4, 3)), keras.layers.LSTM(2)]
+    path = export.to_tflite(keras.Sequential(layers), tmp_path / "m.tflite", state="internal", time_steps=2)
+    session = runner.Session(path)
+    monkeypatch.setattr(SignatureRunner, "__call__", fail)  # as a damaged subgraph does
+    with pytest.raises(DataError, match=r"^m\.tflite fails in LiteRT: Invalid tensor index -4514$"):
+        session.reset()
+
+
+@pytest.mark.parametrize("shape", [[1, 2**20, 2**20], [2**31 - 1, 2**31 - 1]])
+def test_an_input_of_absurd_size_is_refused_before_anybody_makes_room_for_it(tmp_path, shape):
+    ends = [onnx.helper.make_tensor_value_info(name, 1, shape) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "m.onnx").write_bytes(made.SerializeToString())
+    with pytest.raises(DataError, match=r"m\.onnx has an input 'x' of shape"):
+        runner.Session(tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("name", NAMES)
