@@ -4,8 +4,8 @@
 
 Each row is one layer at one size: float32, batch 1, one thread, the median of many invocations, both sides loaded in
 one process and timed in turn. Keras' ONNX export leaves the batch open; its TFLite export gets a static signature, as
-without one no device loads the file. Where Keras' export fails, its cell says so. Keras has no peephole LSTM: there its
-exports get our layer.
+without one no device loads the file. Where Keras' export fails, its cell says so. Of the layers that Keras does not
+have its exports get ours; all but the peephole LSTM are measured at one size.
 """
 
 import pathlib
@@ -20,6 +20,7 @@ ROUNDS, REPEATS = 30, 10
 
 
 def layers():
+    """The layers that are measured at every size, by name."""
     import keras
 
     from zoo.layers import PeepholeLSTM
@@ -29,6 +30,31 @@ def layers():
         "GRU": keras.layers.GRU,
         "SimpleRNN": keras.layers.SimpleRNN,
         "PeepholeLSTM": PeepholeLSTM,
+    }
+
+
+def more_layers(steps):
+    """The layers that are measured at the middle size, by name."""
+    from zoo import layers
+
+    def over(cell):
+        return lambda units, **options: layers.Recurrent(cell(units), **options)
+
+    return {
+        "IndRNN": lambda units, **options: layers.IndRNN(units, steps, **options),
+        "EchoState": lambda units, **options: layers.EchoState(units, seed=0, **options),
+        "EchoState(leak=0.5)": lambda units, **options: layers.EchoState(units, leak=0.5, seed=0, **options),
+        "ZoneoutLSTM": lambda units, **options: layers.ZoneoutLSTM(units, 0.5, 0.05, **options),
+        "ZoneoutGRU": lambda units, **options: layers.ZoneoutGRU(units, 0.1, **options),
+        "LayerNormLSTM": layers.LayerNormLSTM,
+        "BatchNormLSTM": layers.BatchNormLSTM,
+        "MinGRU": layers.MinGRU,
+        "MinLSTM": layers.MinLSTM,
+        "SLSTM": layers.SLSTM,
+        "FastGRNN": layers.FastGRNN,
+        "LIF": lambda units, **options: layers.LIF(units, recurrent=True, **options),
+        "VariationalDropout(GRU)": over(lambda units: layers.VariationalDropout(layers.GRUCell(units), 0.2, 0.2)),
+        "StackedCells(2 LSTM)": over(lambda units: layers.StackedCells([layers.LSTMCell(units) for _ in range(2)])),
     }
 
 
@@ -72,7 +98,7 @@ def export_all(model, folder, steps, features):
 
 def time_all(paths, inputs):
     """Median milliseconds of one invocation of each file; they take turns, so that the machine's drift hits all."""
-    from zoo.export.runner import Session
+    from zoo.export.session import Session
 
     sessions = {side: Session(path) for side, path in paths.items()}
     calls = {side: (session, {name: inputs for name in session.inputs}) for side, session in sessions.items()}
@@ -89,11 +115,13 @@ def time_all(paths, inputs):
 
 def main():
     rows = []
-    for name, layer in layers().items():
+    middle = SIZES[1]
+    measured = [(name, layer, size) for name, layer in layers().items() for size in SIZES]
+    measured += [(name, layer, middle) for name, layer in more_layers(middle[0]).items()]
+    for name, layer, size in measured:
         for return_sequences in (False, True):
-            for size in SIZES:
-                rows.append(measure(name, layer, *size, return_sequences))
-                print_row(rows[-1], header=len(rows) == 1)
+            rows.append(measure(name, layer, *size, return_sequences))
+            print_row(rows[-1], header=len(rows) == 1)
     record("export_latency", {"rows": rows, "seeds": [0, 1], "rounds": ROUNDS, "repeats": REPEATS})
 
 
@@ -121,8 +149,8 @@ def measure(name, layer, steps, features, units, return_sequences):
 def print_row(row, *, header):
     if header:
         columns = ("ONNX ours", "Keras", "ratio", "TFLite ours", "Keras", "ratio")
-        print(f"{'layer':14}{'returns':8}{'T':>5}{'D':>5}{'H':>5}" + "".join(f"{column:>12}" for column in columns))
-    cells = [f"{row['layer']:14}{row['returns']:8}{row['steps']:5}{row['features']:5}{row['units']:5}"]
+        print(f"{'layer':24}{'returns':8}{'T':>5}{'D':>5}{'H':>5}" + "".join(f"{column:>12}" for column in columns))
+    cells = [f"{row['layer']:24}{row['returns']:8}{row['steps']:5}{row['features']:5}{row['units']:5}"]
     for format in ("onnx", "tflite"):
         ours, theirs, ratio = row[f"ours.{format}"]["ms"], row[f"keras.{format}"].get("ms"), row[f"{format}_ratio"]
         cells += [

@@ -16,7 +16,7 @@ from export_latency import build, layers, time_all
 from record import record
 
 FORMS, SCHEMES = ("native", "loop", "unrolled"), ("float32", "dynamic_int8", "full_int8")
-UNITS, STEPS, FEATURES = (16, 32, 64, 128), (5, 20, 50, 100), 40
+UNITS, STEPS, FEATURES = (16, 64, 128), (5, 10, 50), 40
 
 
 def main():

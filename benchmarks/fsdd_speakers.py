@@ -19,7 +19,7 @@ from record import record
 
 from zoo import export
 from zoo.export.rules import SCHEMES
-from zoo.export.runner import Session
+from zoo.export.session import Session
 from zoo.export.verification import named, run_examples
 from zoo.recipes import KeywordSpotting
 from zoo.recipes.base import setting

@@ -50,7 +50,7 @@ def layers():
 def measure(name, units):
     """Return one row: milliseconds and bytes of each form in each scheme, and the float32 file's distance from it."""
     from zoo import export
-    from zoo.export.runner import Session
+    from zoo.export.session import Session
 
     inputs = np.random.default_rng(0).normal(size=(1, STEPS, FEATURES)).astype("float32")
     model = build(layers()[name], STEPS, FEATURES, units, True)

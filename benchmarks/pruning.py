@@ -20,7 +20,7 @@ from record import record
 
 import zoo.layers  # noqa: F401  which a saved model names
 from zoo import export
-from zoo.export.runner import Session
+from zoo.export.session import Session
 from zoo.export.verification import named, run_examples
 from zoo.recipes import KeywordSpotting
 

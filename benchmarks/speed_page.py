@@ -8,6 +8,7 @@ import json
 from record import RESULTS
 
 PAGE = RESULTS.parent / "speed.md"
+FORMATS = "onnx", "tflite"
 TRAINING = {"TensorFlow": "tensorflow", "TensorFlow with XLA": "tensorflow-xla", "JAX": "jax"}
 
 
@@ -51,10 +52,39 @@ def export():
     head = ["layer", "outputs", "steps", "units", "ONNX", "TFLite"]
     rows = load("export_latency")["rows"]
     cells = [
-        [r["layer"], r["returns"], r["steps"], r["units"], f"{r['onnx_ratio']:.1f}", f"{r['tflite_ratio']:.1f}"]
+        [r["layer"], r["returns"], r["steps"], r["units"], *(_ratio(r[f"{format}_ratio"]) for format in FORMATS)]
         for r in rows
     ]
     return table(head, cells)
+
+
+def _ratio(value):
+    return "Keras' fails" if value is None else f"{value:.1f}"
+
+
+def forms():
+    """The quickest form of each layer, and how many times as fast as the loop it is."""
+    rows = load("tflite_forms")["rows"]
+    sizes = list(dict.fromkeys((row["units"], row["steps"]) for row in rows))
+    cells = {}
+    for row in rows:
+        times = {form: row[form]["ms"] for form in ("native", "loop", "unrolled") if "ms" in row[form]}
+        best = min(times, key=times.get)
+        cell = best if best == "loop" else f"{best} {times['loop'] / times[best]:.1f}"
+        cells.setdefault((row["layer"], "all" if row["all"] else "last", row["scheme"]), []).append(cell)
+    head = ["layer", "outputs", "scheme", *(f"{units} units, {steps} steps" for units, steps in sizes)]
+    return table(head, [[*which, *found] for which, found in cells.items()])
+
+
+def unrolled_growth():
+    """How much larger than the loop's the unrolled file of a layer is, by the number of steps: KiB, least to most."""
+    growth = {}
+    for row in load("tflite_forms")["rows"]:
+        if all("bytes" in row[form] for form in ("loop", "unrolled")):
+            more = (row["unrolled"]["bytes"] - row["loop"]["bytes"]) / 1024
+            growth.setdefault(row["steps"], []).append(more)
+    cells = [[steps, f"{min(more):.0f}", f"{max(more):.0f}"] for steps, more in sorted(growth.items())]
+    return table(["steps", "least", "most"], cells)
 
 
 def echo():
@@ -103,6 +133,17 @@ One layer in float32, batch 1, one thread: how many times as fast our file runs 
 (for TFLite with a static signature). By `benchmarks/export_latency.py`.
 
 {export()}
+
+## Forms in TFLite
+
+The quickest form of one layer on this machine, and how many times as fast as the loop it is: batch 1, one thread. Other
+kernels, a phone's say, may order them differently. By `benchmarks/forms.py`.
+
+{forms()}
+
+An unrolled file holds a copy of the step for each time step. So many KiB more than the loop's it has:
+
+{unrolled_growth()}
 
 ## Echo state network
 
