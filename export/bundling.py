@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from zoo.errors import SettingError, VerifyError
-from zoo.export import runner
+from zoo.export import contents, runner, session
 from zoo.export.options import CALIBRATED, ON_MCU
 from zoo.export.planning import check_choice
 from zoo.export.rules import FORMATS, SCHEMES, TARGETS
+from zoo.export.session import Session, answer, latency_ms
 
+PROGRAM = {"run.py": runner, "session.py": session, "contents.py": contents}  # what a bundle runs, beside its task
 HELD_OUT = 200  # test examples on which every file's metric is measured
 # float32: sums in another order, through a logarithm and a few hundred recurrent steps
 FLOAT_ATOL = 1e-4
@@ -38,11 +40,11 @@ def bundle(
 ):
     """Export a trained model in every format and scheme, verify each file in its runtime, and write the folder.
 
-    The folder holds the model files, `labels.json`, `run.py` and `task.py` (the runner: NumPy and one runtime),
-    `example.npz` (an input and the model's output), `card.json` and `card.md` with `card.png` (all that was measured);
-    for microcontrollers also `model_data.cc` and `model_data.h`, the smallest of their files as C++ source.
-    float32 files must equal the model; of int8 files the recipe's metric on held-out examples must not fall by more
-    than half a point.
+    The folder holds the model files, `labels.json`, the runner (`run.py`, `session.py`, `contents.py`, `task.py`: NumPy
+    and one runtime), `example.npz` (an input and the model's output), `card.json` and `card.md` with `card.png` (all
+    that was measured); for microcontrollers also `model_data.cc` and `model_data.h`, the smallest of their files as C++
+    source. float32 files must equal the model; of int8 files the recipe's metric on held-out examples must not fall by
+    more than half a point.
 
     Args:
         recipe: any object with a recipe's face: `name`, `labels`, `example()`, `held_out(count)`, `metric(outputs,
@@ -104,10 +106,10 @@ def _check_mcu(formats, schemes):
 
 
 def _fill(folder, recipe, model, formats, schemes, targets, streaming):
-    here, task = Path(runner.__file__), Path(recipe.device_file)
-    shutil.copyfile(here, folder / "run.py")
-    shutil.copyfile(task, folder / "task.py")
-    (folder / runner.LABELS).write_text(json.dumps(list(recipe.labels), ensure_ascii=False), encoding="utf-8")
+    program = {name: module.__file__ for name, module in PROGRAM.items()} | {"task.py": recipe.device_file}
+    for name, source in program.items():
+        shutil.copyfile(source, folder / name)
+    (folder / contents.LABELS).write_text(json.dumps(list(recipe.labels), ensure_ascii=False), encoding="utf-8")
     inputs, labels = recipe.held_out(HELD_OUT)
     example, label = recipe.example()
     _write_example(folder, model, example)
@@ -132,7 +134,7 @@ def _fill(folder, recipe, model, formats, schemes, targets, streaming):
                         held_out=(inputs, labels, expected),
                     )
                 )
-    names = ["run.py", "task.py", runner.LABELS, runner.EXAMPLE, *_write_c_array(folder, card["models"])]
+    names = [*program, contents.LABELS, contents.EXAMPLE, *_write_c_array(folder, card["models"])]
     card["files"] = [_entry(folder / name) for name in names]
     _write_card(folder, card)
 
@@ -158,10 +160,8 @@ def _export(folder, recipe, model, format, target, scheme, chunk, name_target, *
     )
     streams = {} if chunk is None else {"chunk": chunk, "leads": _leads(model, chunk)}
     inputs, labels, expected = held_out
-    session, example = runner.Session(path), runner.read_example(folder)
-    metric = recipe.metric(
-        next(iter(run_examples(session, named(session, inputs), streams.get("leads")).values())), labels
-    )
+    file, example = Session(path), contents.read_example(folder)
+    metric = recipe.metric(next(iter(run_examples(file, named(file, inputs), streams.get("leads")).values())), labels)
     atol = FLOAT_ATOL
     if scheme == "float32":
         report = verify(model, path, inputs[:16], atol=atol, plan=plan)
@@ -171,7 +171,7 @@ def _export(folder, recipe, model, format, target, scheme, chunk, name_target, *
         report = Report((Check(name, loss <= allowed, sentence),))
         if not report.passed:
             raise VerifyError(f"{name}: {sentence}; leave scheme {scheme!r} out, or train longer")
-        atol = _difference(session, example, streams.get("leads")) + INT8_MARGIN
+        atol = _difference(file, example, streams.get("leads")) + INT8_MARGIN
     return {
         **_entry(path),
         "format": format,
@@ -181,7 +181,7 @@ def _export(folder, recipe, model, format, target, scheme, chunk, name_target, *
         "atol": atol,
         "metric": metric,
         **({"arena_bytes": export.arena_size(path)} if target == "mcu" else {}),
-        "latency_ms": runner.latency_ms(session, example[0]),
+        "latency_ms": latency_ms(file, example[0]),
         "plan": [asdict(choice) for choice in plan.choices],
         "checks": [check.sentence for check in report.checks],
     }
@@ -195,11 +195,11 @@ def _leads(model, chunk):
     return dict(zip(output_names(model, leads), leads, strict=True))
 
 
-def _difference(session, example, leads):
+def _difference(file, example, leads):
     """Return the largest difference between a file's answer to the stored example and the model's."""
     inputs, outputs = example
-    answer = runner.answer(session, inputs, leads)
-    return max(float(np.abs(answer[name] - value).max()) for name, value in outputs.items())
+    said = answer(file, inputs, leads)
+    return max(float(np.abs(said[name] - value).max()) for name, value in outputs.items())
 
 
 def _without_folders(value):
@@ -224,7 +224,7 @@ def _write_example(folder, model, example):
     outputs = [keras.ops.convert_to_numpy(output) for output in outputs]
     stored = {f"input_{name}": array for name, array in arrays.items()}
     stored |= {f"output_{n}": a for n, a in zip(signature.output_names(model, outputs), outputs, strict=True)}
-    np.savez(folder / runner.EXAMPLE, **stored)
+    np.savez(folder / contents.EXAMPLE, **stored)
 
 
 def _write_c_array(folder, models):
@@ -240,4 +240,4 @@ def _write_card(folder, card):
 
     picture(card, folder / "card.png")
     (folder / "card.md").write_text(markdown(card), encoding="utf-8")
-    (folder / runner.CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / contents.CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

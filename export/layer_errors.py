@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from zoo.errors import DataError, SettingError
-from zoo.export import runner
 from zoo.export.planning import check_choice
 from zoo.export.rules import FORMATS
+from zoo.export.session import Session
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def quantization_error(model, inputs, *, format="tflite", scheme="full_int8", **
 
     def measure(folder, name, keep_float):
         path = write(model, Path(folder, f"{name}.{format}"), scheme=scheme, keep_float=keep_float, **options)
-        return _distance(runner.Session(path), arrays, expected)
+        return _distance(Session(path), arrays, expected)
 
     names = _layers(model)
     with tempfile.TemporaryDirectory(prefix="recurrent-zoo-") as folder:

@@ -7,6 +7,7 @@ import numpy as np
 
 from zoo.errors import DataError, VerifyError
 from zoo.export import runner
+from zoo.export.session import Session, answer
 
 LOOPS = {"tflite": ("WHILE",), "onnx": ("Loop", "Scan")}
 MICRO_EXAMPLES = 4  # invocations of TFLite Micro, whose kernels are slow here
@@ -77,12 +78,12 @@ def verify(model_or_bundle, path=None, inputs=None, *, atol=1e-5, scheme="float3
 
 
 def run_examples(session, inputs, leads=None):
-    """Return {output: array} of a `runner.Session` for all examples, in the batches that the file takes.
+    """Return {output: array} of a `zoo.export.session.Session` for all examples, in the batches that the file takes.
 
     Args:
         session: the loaded file.
         inputs: {input name: array}, the first axis counting examples.
-        leads: of a file that streams, as `runner.answer` takes them.
+        leads: of a file that streams, as `answer` takes them.
     """
     sizes = {shape[0] for shape, _ in session.inputs.values() if shape}
     count = min(len(array) for array in inputs.values())
@@ -90,12 +91,12 @@ def run_examples(session, inputs, leads=None):
     if count % batch:
         raise DataError(f"{count} examples do not fill batches of {batch}, which the file was made for")
     starts = range(0, count, batch)
-    parts = [runner.answer(session, {n: a[i : i + batch] for n, a in inputs.items()}, leads) for i in starts]
+    parts = [answer(session, {n: a[i : i + batch] for n, a in inputs.items()}, leads) for i in starts]
     return {name: np.concatenate([part[name] for part in parts]) for name in session.outputs}
 
 
 def named(session, inputs):
-    """Return `inputs` as {input name: array} for a `runner.Session`."""
+    """Return `inputs` as {input name: array} for a `zoo.export.session.Session`."""
     if isinstance(inputs, dict):
         return inputs
     arrays = inputs if isinstance(inputs, (tuple, list)) else [inputs]
@@ -108,7 +109,7 @@ def _check_file(model, path, inputs, atol, scheme, plan):
     from zoo.export import planning, signature, trace
 
     runner.check_loads(path)  # elsewhere: a damaged file can crash its runtime, and with it this process
-    file, session = Path(path).name, runner.Session(path)
+    file, session = Path(path).name, Session(path)
     format = "tflite" if file.endswith(".tflite") else "onnx"
     specs = signature.input_specs(model, batch_size=None)
     time_steps, state, leads, expected_specs = None, "reset", None, specs

@@ -18,7 +18,7 @@ from zoo.export.onnx.weights import float16, weight_int8
 from zoo.export.options import check_options, check_path, check_scheme, write
 from zoo.export.planning import check_plan, choose
 from zoo.export.representative import read_representative
-from zoo.export.runner import NEXT
+from zoo.export.session import NEXT
 from zoo.export.signature import signature
 from zoo.export.stepping import steps_replaced
 

@@ -7,7 +7,7 @@ from onnx.helper import tensor_dtype_to_np_dtype
 
 from zoo.errors import DataError
 from zoo.export.onnx.graphs import Nodes
-from zoo.export.runner import NEXT
+from zoo.export.session import NEXT
 
 EXAMPLES_AT_ONCE = 32
 

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from zoo.errors import ExportError, SettingError
-from zoo.export.runner import NEXT
+from zoo.export.session import NEXT
 from zoo.export.signature import Signature, input_specs, output_names
 from zoo.export.streaming.rules import find_rule
 from zoo.export.streaming.signal import Memory, Signal

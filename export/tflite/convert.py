@@ -6,7 +6,7 @@ from pathlib import Path
 from ai_edge_litert import schema_py_generated as schema
 
 from zoo.errors import ExportError
-from zoo.export.runner import NEXT
+from zoo.export.session import NEXT
 from zoo.export.tflite.calibrate import calibrate
 from zoo.export.tflite.flatbuffer import Editor
 from zoo.export.tflite.full_int8 import full_int8

@@ -6,7 +6,8 @@ import tempfile
 import numpy as np
 
 from zoo.errors import DataError, ExportError
-from zoo.export import child, runner
+from zoo.export import child
+from zoo.export.session import to_floats, to_integers
 from zoo.export.tflite.flatbuffer import NUMPY, Editor, op_histogram
 
 LARGEST_ARENA = 1 << 28  # bytes: beyond any microcontroller
@@ -89,10 +90,10 @@ def invoke(path, inputs, outputs):
         for number in range(len(stored.files) // len(takes)):
             for place, detail in enumerate(takes):
                 array = stored[f"{number}/{detail['name']}"]
-                interpreter.set_input(runner.to_integers(array, detail).astype(detail["dtype"]), place)
+                interpreter.set_input(to_integers(array, detail).astype(detail["dtype"]), place)
             interpreter.invoke()
             for place, detail in enumerate(gives):
-                answers[f"{number}/{detail['name']}"] = runner.to_floats(interpreter.get_output(place), detail)
+                answers[f"{number}/{detail['name']}"] = to_floats(interpreter.get_output(place), detail)
     np.savez(outputs, **answers)
     return [detail["name"] for detail in gives]
 

@@ -3,7 +3,7 @@
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from zoo.export.runner import NEXT, RESET
+from zoo.export.session import NEXT, RESET
 from zoo.export.tflite.flatbuffer import shape_of
 
 

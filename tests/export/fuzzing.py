@@ -10,7 +10,7 @@ from random_models import STEPS, random_inputs, random_model
 from zoo import export
 from zoo.errors import ExportError, SettingError
 from zoo.export.rules import SCHEMES
-from zoo.export.runner import Session
+from zoo.export.session import Session
 from zoo.export.signature import output_names
 from zoo.export.streaming import streaming_signature
 

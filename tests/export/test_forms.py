@@ -9,7 +9,7 @@ from litert_runs import assert_same, model_answers, randomise, sequences
 from zoo import export, layers
 from zoo.errors import ExportError, SettingError
 from zoo.export.onnx import op_histogram as onnx_ops
-from zoo.export.runner import Session
+from zoo.export.session import Session
 from zoo.export.tflite import op_histogram as tflite_ops
 
 K = keras.layers

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from zoo import export, recipes
-from zoo.export import runner
+from zoo.export.session import Session
 from zoo.export.verification import named, run_examples
 
 
@@ -27,7 +27,7 @@ def test_samples_go_in_and_the_model_s_probabilities_come_out(case, tmp_path, fo
     path = write(model, tmp_path / f"m.{format}")
     assert export.verify(model, path, samples, atol=1e-5).passed
     small = write(model, tmp_path / f"small.{format}", scheme="dynamic_int8")
-    session = runner.Session(small)
+    session = Session(small)
     (answers,) = run_examples(session, named(session, samples)).values()
     # The weights are random and wide; half of int8's 1/254 in each of two matmuls per step, fifty steps.
     assert np.abs(answers - model.predict(samples, verbose=0)).max() < 0.1

@@ -12,7 +12,8 @@ import tensorflow as tf
 from litert_runs import assert_same, randomise, sequences
 
 from zoo import export, layers
-from zoo.export import runner, trace
+from zoo.export import trace
+from zoo.export.session import Session
 from zoo.export.signature import signature
 
 K = keras.layers
@@ -24,7 +25,7 @@ def check(path, inputs, expected):
     """The file gives {output: array} for {input: array} of one row."""
     if path.suffix == ".tflite":
         return assert_same(path, inputs, expected)
-    answers = runner.Session(path)(inputs)
+    answers = Session(path)(inputs)
     assert answers.keys() == expected.keys()
     for name, array in expected.items():  # float32 sums in another order
         np.testing.assert_allclose(answers[name], array, atol=1e-5, err_msg=name)
@@ -164,7 +165,7 @@ def test_ends_in_any_arrangement_keep_their_names(tmp_path, inputs, outputs, for
     given = keras.tree.pack_sequence_as(model._inputs_struct, [arrays[tensor.name] for tensor in model.inputs])
     expected = [keras.ops.convert_to_numpy(array) for array in keras.tree.flatten(model(given))]
     path = WRITE[format](model, tmp_path / f"m.{format}")
-    session = runner.Session(path)
+    session = Session(path)
     assert set(session.inputs) == {"one", "two"}
     assert len(session.outputs) == len(set(session.outputs)) == 3
     names = {"lists": {"first", "second", "both"}, "dicts": {"z", "a", "m"}}

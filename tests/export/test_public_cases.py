@@ -11,7 +11,8 @@ from litert_runs import assert_same, model_answers, randomise, sequences
 from onnx_runs import assert_exports, session
 
 from zoo import export
-from zoo.export import onnx, runner, tflite
+from zoo.export import onnx, tflite
+from zoo.export.session import Session
 
 pytestmark = pytest.mark.on_tensorflow
 
@@ -67,12 +68,12 @@ def test_a_stateful_lstm_goes_on_from_chunk_to_chunk(tmp_path):
     afresh = export.to_onnx(model, tmp_path / "m.onnx"), export.to_tflite(model, tmp_path / "m.tflite")
     for path in afresh:
         for _ in range(2):
-            (found,) = runner.Session(path)({"x": chunks[0]}).values()
+            (found,) = Session(path)({"x": chunks[0]}).values()
             np.testing.assert_allclose(found, expected[0], atol=1e-5, rtol=0)  # the project's tolerance for float32
     files = [export.to_onnx(model, tmp_path / "s.onnx", state="external", time_steps=5)]
     files.append(export.to_tflite(model, tmp_path / "s.tflite", state="external", time_steps=5))
     for path in files:
-        running = runner.Session(path)
+        running = Session(path)
         for chunk, value in zip(chunks, expected, strict=True):
             (found,) = running({"x": chunk}).values()
             np.testing.assert_allclose(found, value, atol=1e-5, rtol=0)  # as above

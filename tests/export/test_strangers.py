@@ -23,7 +23,8 @@ from test_bundling import Pitch, model  # noqa: F401  a fixture
 from zoo import export
 from zoo.cli import main
 from zoo.errors import DataError, VerifyError, ZooError
-from zoo.export import runner
+from zoo.export import contents, runner
+from zoo.export.session import Session
 from zoo.recipes import keyword_spotting_device as task
 
 
@@ -62,7 +63,7 @@ def in_this_process(monkeypatch):
 
 
 def card_of(folder):
-    return json.loads((folder / runner.CARD).read_text())
+    return json.loads((folder / contents.CARD).read_text())
 
 
 def forge(folder, name, data):
@@ -71,7 +72,7 @@ def forge(folder, name, data):
     card = card_of(folder)
     entry = next(entry for entry in [*card["models"], *card["files"]] if entry["name"] == name)
     entry |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (folder / runner.CARD).write_text(json.dumps(card))
+    (folder / contents.CARD).write_text(json.dumps(card))
 
 
 def in_one_sentence(error):
@@ -160,7 +161,7 @@ def test_a_card_with_anything_in_any_field_is_read_or_refused_in_one_sentence(
     card = card_of(made)
     where = [path for path in places(card) if not path or path[0] in READ]
     changed = spoilt(card, data.draw(st.sampled_from(where)), data.draw(STRANGE))
-    (bundle / runner.CARD).write_text(json.dumps(changed))
+    (bundle / contents.CARD).write_text(json.dumps(changed))
     for read in (
         lambda: runner.run(bundle, sound, task),
         lambda: list(runner.run_in_chunks(bundle, sound, task)),
@@ -191,7 +192,7 @@ def test_nothing_outside_of_the_folder_is_opened(bundle, sound, in_this_process,
     (bundle / "link.json").symlink_to(secret)
     card = card_of(bundle)
     card[kind][0] |= {"name": name.format(bundle.parent), "bytes": 2, "sha256": hashlib.sha256(b"[]").hexdigest()}
-    (bundle / runner.CARD).write_text(json.dumps(card))
+    (bundle / contents.CARD).write_text(json.dumps(card))
     monkeypatch.setattr(sys.modules[__name__], "WATCHED", [True])
     with pytest.raises((DataError, VerifyError), match=r"plain name|is missing"):
         export.verify(bundle)
@@ -203,7 +204,7 @@ def test_nothing_outside_of_the_folder_is_opened(bundle, sound, in_this_process,
 
 
 def test_a_card_that_is_a_link_a_pipe_or_a_folder_is_none(bundle):
-    path, elsewhere = bundle / runner.CARD, bundle.parent / "card.json"
+    path, elsewhere = bundle / contents.CARD, bundle.parent / "card.json"
     path.rename(elsewhere)
     for make in (lambda: path.symlink_to(elsewhere), lambda: os.mkfifo(path), path.mkdir):
         make()
@@ -224,7 +225,7 @@ def test_a_card_that_is_a_link_a_pipe_or_a_folder_is_none(bundle):
     ids=["deep", "long number", "no UTF-8", "zeros", "large"],
 )
 def test_a_bomb_of_json_is_refused(bundle, text):
-    (bundle / runner.CARD).write_bytes(text)
+    (bundle / contents.CARD).write_bytes(text)
     with pytest.raises(DataError, match=r"card\.json") as caught:
         export.verify(bundle)
     assert in_one_sentence(caught.value)
@@ -268,9 +269,9 @@ def claiming(path):
     ids=["pickle", "text", "npy", "zip head", "empty", "other names", "shape", "no rows", "claims", "bomb"],
 )
 def test_a_forged_example_is_a_failed_check(bundle, in_this_process, monkeypatch, write):
-    monkeypatch.setattr(runner, "LARGEST", 8 << 20)
-    write(bundle / runner.EXAMPLE)
-    forge(bundle, runner.EXAMPLE, (bundle / runner.EXAMPLE).read_bytes())
+    monkeypatch.setattr(contents, "LARGEST", 8 << 20)
+    write(bundle / contents.EXAMPLE)
+    forge(bundle, contents.EXAMPLE, (bundle / contents.EXAMPLE).read_bytes())
     with pytest.raises(VerifyError, match=r"\.onnx: ") as caught:
         export.verify(bundle)
     assert in_one_sentence(caught.value)
@@ -278,7 +279,7 @@ def test_a_forged_example_is_a_failed_check(bundle, in_this_process, monkeypatch
 
 @pytest.mark.parametrize("labels", [{"low": 1}, ["low"], ["low", 3], ["low", "\x1b]0;owned\x07"], 7])
 def test_forged_labels_are_refused(bundle, sound, labels):
-    forge(bundle, runner.LABELS, json.dumps(labels).encode())
+    forge(bundle, contents.LABELS, json.dumps(labels).encode())
     with pytest.raises(DataError) as caught:
         runner.run(bundle, sound, task)
     assert in_one_sentence(caught.value)
@@ -289,7 +290,7 @@ def test_forged_labels_are_refused(bundle, sound, labels):
 def test_forged_settings_are_refused(bundle, sound, setting, value):
     card = card_of(bundle)
     card["settings"][setting] = value
-    (bundle / runner.CARD).write_text(json.dumps(card))
+    (bundle / contents.CARD).write_text(json.dumps(card))
     with pytest.raises(DataError, match=f"the card's {setting} is"):
         runner.run(bundle, sound, task)
 
@@ -312,7 +313,7 @@ def test_a_foreign_file_is_refused_in_one_sentence(tmp_path, suffix, content):
     path = tmp_path / f"m{suffix}"
     path.write_bytes(content)
     with pytest.raises(DataError, match=f"m{suffix}") as caught:
-        runner.Session(path)
+        Session(path)
     assert in_one_sentence(caught.value)
 
 
@@ -322,7 +323,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, suffix, make):
     path = tmp_path / f"m{suffix}"
     make(path)
     with pytest.raises(DataError, match="there is no file"):
-        task.read(path, {"settings": {"sample_rate": 8, "seconds": 1}}) if suffix == ".wav" else runner.Session(path)
+        task.read(path, {"settings": {"sample_rate": 8, "seconds": 1}}) if suffix == ".wav" else Session(path)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -332,7 +333,7 @@ def test_a_file_cut_at_any_sixteenth_is_refused(made, tmp_path, name):
     for part in range(16):
         path.write_bytes(data[: len(data) * part // 16])
         with pytest.raises(DataError, match=name) as caught:
-            runner.Session(path)
+            Session(path)
         assert in_one_sentence(caught.value)
 
 
@@ -362,7 +363,7 @@ def test_a_reset_that_fails_is_one_sentence(tmp_path, monkeypatch):
 
     layers = [keras.Input((4, 3)), keras.layers.LSTM(2)]
     path = export.to_tflite(keras.Sequential(layers), tmp_path / "m.tflite", state="internal", time_steps=2)
-    session = runner.Session(path)
+    session = Session(path)
     monkeypatch.setattr(SignatureRunner, "__call__", fail)  # as a damaged subgraph does
     with pytest.raises(DataError, match=r"^m\.tflite fails in LiteRT: Invalid tensor index -4514$"):
         session.reset()
@@ -375,7 +376,7 @@ def test_an_input_of_absurd_size_is_refused_before_anybody_makes_room_for_it(tmp
     made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     (tmp_path / "m.onnx").write_bytes(made.SerializeToString())
     with pytest.raises(DataError, match=r"m\.onnx has an input 'x' of shape"):
-        runner.Session(tmp_path / "m.onnx")
+        Session(tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -383,7 +384,7 @@ def test_a_file_with_flipped_bits_is_run_or_refused_in_one_sentence(made, tmp_pa
     """In a process of its own: about one flip in a thousand crashes a runtime. What else is said, is a sentence."""
     code = """
 import sys, numpy as np
-from zoo.export import runner
+from zoo.export import contents, runner
 path, data = sys.argv[1], open(sys.argv[1], "rb").read()
 for seed in range(150):
     random, changed = np.random.default_rng(seed), bytearray(data)
@@ -392,7 +393,7 @@ for seed in range(150):
     open(path, "wb").write(changed)
     try:
         runner._try_out(path)
-    except runner.DataError as error:
+    except contents.DataError as error:
         print("refused", flush=True)
         if not str(error).isprintable():
             raise
@@ -447,7 +448,7 @@ def test_an_onnx_file_reads_no_other(bundle, monkeypatch, place):
     (folder / "m.onnx").write_bytes(hostile.SerializeToString())
     monkeypatch.chdir(folder)
     with pytest.raises(DataError, match=r"[Ee]xternal data"):
-        runner.Session("m.onnx")
+        Session("m.onnx")
 
 
 # The command line

@@ -9,7 +9,7 @@ from keras import layers as L
 
 from zoo import export, layers
 from zoo.errors import ExportError, SettingError
-from zoo.export.runner import Session
+from zoo.export.session import Session
 from zoo.export.signature import output_names
 from zoo.export.streaming import streaming_signature
 

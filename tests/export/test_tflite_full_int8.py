@@ -8,7 +8,7 @@ from litert_runs import answers, model_answers, randomise, sequences
 
 from zoo import export, layers
 from zoo.errors import ExportError
-from zoo.export.runner import Session
+from zoo.export.session import Session
 from zoo.export.tflite import op_histogram
 
 K = keras.layers

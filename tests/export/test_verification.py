@@ -6,7 +6,7 @@ import pytest
 
 from zoo import export
 from zoo.errors import DataError, VerifyError
-from zoo.export import runner
+from zoo.export.session import Session
 
 FORMATS = ("tflite", "onnx")
 
@@ -86,14 +86,14 @@ def test_a_file_that_keeps_its_state_fails(tmp_path, inputs, monkeypatch):
     """The trap of the fused op, provoked: a session that answers otherwise each time."""
     model = small_model()
     path = write(model, tmp_path / "m.tflite")
-    original = runner.Session.__call__
+    original = Session.__call__
     calls = []
 
     def drifting(self, arrays):
         calls.append(1)
         return {name: value + 0.1 * (len(calls) > 5) for name, value in original(self, arrays).items()}
 
-    monkeypatch.setattr(runner.Session, "__call__", drifting)
+    monkeypatch.setattr(Session, "__call__", drifting)
     with pytest.raises(VerifyError, match="state is not reset"):
         export.verify(model, path, inputs)
 
@@ -110,9 +110,9 @@ def test_a_stateful_model_is_compared_from_its_start(tmp_path):
 
 def test_nan_is_no_match(written, inputs, monkeypatch):
     model, path = written["onnx"]
-    original = runner.Session.__call__
+    original = Session.__call__
     monkeypatch.setattr(
-        runner.Session, "__call__", lambda self, arrays: {n: v * np.nan for n, v in original(self, arrays).items()}
+        Session, "__call__", lambda self, arrays: {n: v * np.nan for n, v in original(self, arrays).items()}
     )
     with pytest.raises(VerifyError, match="difference inf"):
         export.verify(model, path, inputs)

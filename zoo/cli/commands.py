@@ -78,7 +78,7 @@ def export(
 ):
     """Write a trained recipe as files for a device, verified."""
     from zoo import export
-    from zoo.export import runner
+    from zoo.export import contents
     from zoo.recipes.base import check_new
 
     for name, values, allowed in (
@@ -103,7 +103,7 @@ def export(
     if plan:
         print("\n\n".join(map(str, plans)))
     else:
-        _print_results(runner.read_card(out))
+        _print_results(contents.read_card(out))
         print(f"wrote {out}")
 
 
@@ -139,9 +139,9 @@ def run(
     stream: Annotated[bool, typer.Option("--stream", help="Read FILE in chunks and answer after each.")] = False,
 ):
     """Run an exported file in the runtime that a device uses."""
-    from zoo.export import runner
+    from zoo.export import contents, runner
 
-    recipe = runner.read_card(folder)["recipe"]
+    recipe = contents.read_card(folder)["recipe"]
     if recipe not in recipes.names():
         raise DataError(f"{folder} is for the recipe {recipe!r}, expected one of {', '.join(recipes.names())}.")
     task = importlib.import_module(f"zoo.recipes.{recipe}_device")
