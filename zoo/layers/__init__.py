@@ -23,15 +23,18 @@ from zoo.layers.recurrent import Recurrent
 from zoo.layers.residual_cell import ResidualCell
 from zoo.layers.ridge_readout import RidgeReadout
 from zoo.layers.running_level import RunningLevel
+from zoo.layers.sequence_pooling import AttentionPooling, MaxPooling
 from zoo.layers.slstm import SLSTM, SLSTMCell
 from zoo.layers.stacked_cells import StackedCells
 from zoo.layers.variational_dropout import VariationalDropout
+from zoo.layers.word_dropout import WordDropout
 from zoo.layers.zoneout import Zoneout, ZoneoutGRU, ZoneoutLSTM
 
 __all__ = [
     "LIF",
     "SLSTM",
     "AdditiveAttention",
+    "AttentionPooling",
     "AttentiveRecurrent",
     "AudioAugment",
     "BatchNormLSTM",
@@ -55,6 +58,7 @@ __all__ = [
     "LinearCell",
     "LinearRecurrence",
     "LogMel",
+    "MaxPooling",
     "MinGRU",
     "MinGRUCell",
     "MinLSTM",
@@ -70,6 +74,7 @@ __all__ = [
     "SpectrogramMask",
     "StackedCells",
     "VariationalDropout",
+    "WordDropout",
     "Zoneout",
     "ZoneoutGRU",
     "ZoneoutLSTM",
