@@ -15,7 +15,7 @@ _HOMES = {
     "distil": "zoo.export.distillation",
     "plan": "zoo.export.planning",
     "to_tflite": "zoo.export.tflite",
-    "to_onnx": "zoo.export.onnx",
+    "to_onnx": "zoo.export.onnx.exporting",
     "to_c_array": "zoo.export.tflite.micro",
     "arena_size": "zoo.export.tflite.micro_runtime",
     "to_nir": "zoo.export.nir",

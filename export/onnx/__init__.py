@@ -1,6 +1,5 @@
 """Keras models to ONNX files with native recurrent ops."""
 
-from zoo.export.onnx.exporting import to_onnx
 from zoo.export.onnx.reading import op_histogram, read_model
 
-__all__ = ["op_histogram", "read_model", "to_onnx"]
+__all__ = ["op_histogram", "read_model"]

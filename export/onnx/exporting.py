@@ -2,12 +2,15 @@
 
 import json
 
+import numpy as np
 import onnx
 import tensorflow as tf
 from google.protobuf.message import EncodeError
 
 from zoo.errors import ExportError
+from zoo.export import child
 from zoo.export import trace as tracing
+from zoo.export.crashes import explained
 from zoo.export.onnx.conversion import OPSET, to_graph, trace
 from zoo.export.onnx.dynamic_int8 import MICROSOFT, dynamic_int8
 from zoo.export.onnx.full_int8 import calibrated, full_int8
@@ -85,7 +88,12 @@ def to_onnx(
     ends = {}
     if scheme == "full_int8":
         states = [] if state == "reset" else list(entry.states)
-        ends = _calibrate(graph, entry, states, representative_data, io_dtype)
+        specs = [spec for spec in entry.specs if spec.name not in states]
+        examples = read_representative(representative_data, specs, open_time=bool(states))
+        try:
+            ends = _calibrate(graph, examples, states, io_dtype)
+        except child.CrashError as crash:
+            raise _explained(crash, model, entry, plan, keep_float) from crash
     elif scheme != "float32":
         _REWRITTEN[scheme](graph)
     if scheme != "float32":
@@ -114,17 +122,26 @@ def _graph(model, entry, uses, plan, keep_float):
     return tidy(graph, model.name)
 
 
-def _calibrate(graph, entry, states, representative_data, io_dtype):
+def _calibrate(graph, examples, states, io_dtype):
     """Bring `graph` to full_int8 by what it computes from examples; return {end in int8: its grid}."""
-    specs = [spec for spec in entry.specs if spec.name not in states]
-    examples = read_representative(representative_data, specs, open_time=bool(states))
     ends = []
     if io_dtype == "int8":
         kept = {*states, *(f"{name}{NEXT}" for name in states)}
         ends = [value.name for value in (*graph.input, *graph.output) if value.name not in kept and _is_float(value)]
     names = list(dict.fromkeys([*calibrated(graph), *ends]))
-    grids = full_int8(graph, seen_ranges(_model_around(graph), names, examples, states), ends=ends)
+    grids = full_int8(graph, seen_ranges(_content(_model_around(graph)), names, examples, states), ends=ends)
     return {name: {"scale": float(scale), "zero_point": int(zero)} for name, (scale, zero) in grids.items()}
+
+
+def _explained(crash, model, entry, plan, keep_float):
+    """Return the error that names the layer on which the runtime crashed."""
+
+    def calibrate(part, plan, folder):
+        graph = _graph(model, part, tracing.observe(model, part), plan, keep_float)
+        with np.load(f"{folder}/examples.npz") as stored:
+            _calibrate(graph, {part.specs[0].name: stored["input_0"]}, [], "float32")
+
+    return explained(crash, model, entry, plan, calibrate)
 
 
 def _is_float(value):

@@ -1,11 +1,15 @@
 """Run a float ONNX model on representative examples and note how far its activations reach."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from zoo.errors import DataError
+from zoo.export import child
 from zoo.export.onnx.graphs import Nodes
 from zoo.export.session import NEXT
 
@@ -15,26 +19,40 @@ EXAMPLES_AT_ONCE = 32
 def seen_ranges(model, names, examples, states=()):
     """Return {name: (least, greatest)} of float tensors of the outermost graph; zero is in every range.
 
+    The runtime is native code, and the model may be anybody's: it runs in the converter's process.
+
     Args:
-        model: `onnx.ModelProto`, left as it is.
+        model: the bytes of an ONNX model.
         names: of the tensors.
         examples: {input name: array}, the first axis counting examples.
         states: names of inputs that are states, zeros before the first chunk of an example.
 
     Raises:
         DataError: the model computes no finite number from them.
+        CrashError: the runtime crashes on the model.
     """
-    watched = onnx.ModelProto.FromString(model.SerializeToString())
+    with tempfile.TemporaryDirectory(prefix="recurrent-zoo-") as folder:
+        Path(folder, "model.onnx").write_bytes(model)
+        np.savez(f"{folder}/examples.npz", **{f"input_{i}": array for i, array in enumerate(examples.values())})
+        names = {"names": list(names), "inputs": list(examples), "states": list(states)}
+        return child.run("onnx.ranges:measure", folder=folder, **names)
+
+
+def measure(folder, names, inputs, states):
+    """Do what `seen_ranges` asks for, with its files in `folder`."""
+    with np.load(f"{folder}/examples.npz") as stored:
+        examples = {name: stored[f"input_{i}"] for i, name in enumerate(inputs)}
+    model = onnx.ModelProto.FromString(Path(folder, "model.onnx").read_bytes())
     nodes, watches = Nodes("watch"), {}
     for name in names:
         for op in ("ReduceMin", "ReduceMax"):
             watches[nodes.add(op, [name], keepdims=0)] = name
-    watched.graph.node.extend(nodes.nodes)
+    model.graph.node.extend(nodes.nodes)
     scalars = [onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, []) for output in watches]
-    watched.graph.output.extend(scalars)
-    session = onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
+    model.graph.output.extend(scalars)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     ranges = dict.fromkeys(names, (0.0, 0.0))
-    for values in _runs(session, model.graph, examples, list(states), list(watches)):
+    for values in _runs(session, model.graph, examples, states, list(watches)):
         for name, value in zip(watches.values(), values, strict=True):
             if not np.isfinite(value):
                 raise DataError(f"the model computes {value} in {name!r} from representative_data; no range holds that")

@@ -76,7 +76,7 @@ def to_tflite(
                 *(model, entry, plan, folder), io_dtype=io_dtype, states=states, held=state == "internal", **settings
             )
         except child.CrashError as crash:
-            from zoo.export.tflite.crashes import explained
+            from zoo.export.crashes import explained
 
             def convert(part, plan, folder):
                 _convert(model, part, plan, folder, io_dtype="float32", states=[], held=False, **settings)

@@ -50,10 +50,17 @@ def convert(saved_model, out, **arguments):
         open(arguments["examples"]).close()
     open(out, "w").close()  # as quick as a test needs it
 
+def measure(folder, names, **others):
+    with open(folder + "/model.onnx", "rb") as file:
+        if b"{POISON}" in file.read():
+            die(signal.SIGSEGV)
+    return dict.fromkeys(names, [-1.0, 1.0])
+
 tests.die, tests.leave, tests.refuse, tests.shout = die, leave, refuse, shout
 tests.sleep = lambda: time.sleep(60)
 tests.divide = lambda a, b: a / b
 sys.modules["zoo.export.tflite.convert"] = types.SimpleNamespace(convert=convert)
+sys.modules["zoo.export.onnx.ranges"] = types.SimpleNamespace(measure=measure)
 child._serve()
 """
 
@@ -151,6 +158,15 @@ def test_the_layer_on_which_the_converter_crashes_is_named(tmp_path, scheme):
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
     assert export.to_tflite(model_of("harmless"), tmp_path / "m.tflite").exists()
+
+
+def test_the_layer_on_which_onnx_runtime_crashes_in_calibration_is_named(tmp_path):
+    options = {"scheme": "full_int8", "representative_data": [[[0.0, 1.0]] * 4, [[2.0, -1.0]] * 4]}
+    with pytest.raises(ExportError, match=rf"SIGSEGV .*on layer '(sequential.*/)?{POISON}', a GRU") as caught:
+        export.to_onnx(model_of("harmless", POISON), tmp_path / "m.onnx", **options)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+    assert export.to_onnx(model_of("harmless"), tmp_path / "m.onnx", **options).exists()
 
 
 def test_after_a_crash_a_model_is_exported_as_ever(tmp_path):

@@ -25,7 +25,7 @@ def explained(crash, model, entry, plan, convert):
     """
     uses = [use for use in trace.observe(model, entry) if use.within is None]
     for use in uses:
-        if None not in use.shape and _crashes(model, use, plan, convert):
+        if None not in use.shape[1:] and _crashes(model, use, plan, convert):
             return ExportError(
                 f"{crash}, on layer {use.path!r}, a {type(use.layer).__name__}, which it does not survive alone "
                 f"either; give that layer another form, plan.override({{{use.path!r}: ...}}), or take another scheme"
