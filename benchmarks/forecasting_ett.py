@@ -32,7 +32,7 @@ def main():
     parser.add_argument("--network", default="segrnn")
     parser.add_argument("--horizons", type=int, nargs="+", default=HORIZONS)
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
-    parser.add_argument("--units", type=int, default=512)
+    parser.add_argument("--units", type=int, default=256)
     parser.add_argument("--segment", type=int, default=48)
     parser.add_argument("--dropout", type=float, default=0.5)
     parser.add_argument("--learning-rate", type=float, default=0.001)
@@ -45,8 +45,8 @@ def main():
 
     split = "validation" if options.validate else "test"
     runs, seconds, parameters = {}, {}, {}
-    for horizon in options.horizons:
-        for seed in options.seeds:
+    for seed in options.seeds:
+        for horizon in options.horizons:
             recipe = _Validated(**settings, horizon=horizon, seed=seed)
             started = time.perf_counter()
             model, _ = recipe.train(verbose=0)
@@ -56,23 +56,27 @@ def main():
             parameters[str(horizon)] = model.count_params()
             shown = "  ".join(f"{name} {runs[str(horizon)][-1][name]:.4f}" for name in (*ERRORS, *BESIDE))
             print(f"{run:14} {split} {shown}  {seconds[run]} s", flush=True)
-    if not options.validate:
-        record(
-            "forecasting-etth1" if options.network == "segrnn" else f"forecasting-etth1-{options.network}",
-            {
-                "recipe": "forecasting",
-                "data": "ETTh1, 7 channels, hourly",
-                "split": "12, 4 and 4 months of 30 days train, validate and test; every window of the test split",
-                "weights": "lowest validation loss",
-                "settings": {name: value for name, value in settings.items() if name != "data"},
-                "seeds": list(options.seeds),
-                "parameters": parameters,
-                "errors": {horizon: _summary(scores, ERRORS) for horizon, scores in runs.items()},
-                "beside": {horizon: _summary(scores, BESIDE) for horizon, scores in runs.items()},
-                "published": PUBLISHED,
-                "training_seconds": seconds,
-            },
-        )
+        if not options.validate:  # after each seed: what is measured stays if a later one is stopped
+            _record(options.network, settings, runs, parameters, seconds)
+
+
+def _record(network, settings, runs, parameters, seconds):
+    record(
+        "forecasting-etth1" if network == "segrnn" else f"forecasting-etth1-{network}",
+        {
+            "recipe": "forecasting",
+            "data": "ETTh1, 7 channels, hourly",
+            "split": "12, 4 and 4 months of 30 days train, validate and test; every window of the test split",
+            "weights": "lowest validation loss",
+            "settings": {name: value for name, value in settings.items() if name != "data"},
+            "seeds": len(next(iter(runs.values()))),
+            "parameters": parameters,
+            "errors": {horizon: _summary(scores, ERRORS) for horizon, scores in runs.items()},
+            "beside": {horizon: _summary(scores, BESIDE) for horizon, scores in runs.items()},
+            "published": PUBLISHED,
+            "training_seconds": seconds,
+        },
+    )
 
 
 class _Validated(Forecasting):

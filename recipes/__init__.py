@@ -6,6 +6,9 @@ from zoo.errors import DataError, SettingError
 
 _RECIPES = {  # name: (class, one line); the file is the name's
     "keyword_spotting": ("KeywordSpotting", "which of a few words was said, from raw audio"),
+    "speech_recognition": ("SpeechRecognition", "what was said, character by character, from raw audio"),
+    "sentiment": ("Sentiment", "which of a few opinions a text holds, from its words"),
+    "forecasting": ("Forecasting", "what comes next in series of numbers, with how sure that is"),
 }
 
 

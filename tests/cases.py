@@ -113,4 +113,4 @@ ATTENTION = [
     ),
 ]
 
-RECIPES = ["keyword_spotting"]
+RECIPES = ["keyword_spotting", "forecasting"]

@@ -1,0 +1,199 @@
+"""Forecasting: what comes next in series of numbers, with how sure that is.
+
+zoo train forecasting --data load.csv --look-back 96 --horizon 24 --out runs/load
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from zoo.data.series import load_series
+from zoo.errors import SettingError
+from zoo.recipes import forecasting_device
+from zoo.recipes.base import Recipe, setting
+from zoo.recipes.forecasting_scores import LEVELS, MIDDLE, Scores
+
+_NETWORKS = ("segrnn", "echo_state")
+_BLOCK = 1024  # windows that are forecast at once
+_FITTED = 2_000  # windows, at most, that a readout in closed form is fitted on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecasting(Recipe):
+    """Forecast the next steps of every channel of a series, with quantiles, raw units in and out.
+
+    The networks: "segrnn" reads the past in segments by one GRU and decodes the whole future at once; "echo_state" is a
+    reservoir with a readout in closed form, the fast baseline. Both see the past relative to its last value, divided by
+    a spread: with `scaling="train"` the channel's standard deviation in training, with "window" each window's own.
+    Missing values are NaN and are filled inside the model. The quantiles stand as far from the forecast as its errors
+    on the validation split did, at each step ahead.
+
+        history (batch, look_back, channels) -> forecast (batch, horizon, channels, quantiles)
+
+    The quantiles are those of `zoo.recipes.forecasting_scores.LEVELS`; the middle one, the median, is the forecast.
+
+    Example:
+        >>> recipe = Forecasting(network="echo_state", look_back=48, horizon=12)
+        >>> recipe.model().output_shape
+        (None, 12, 1, 7)
+
+    Reference:
+        S. Lin et al., "SegRNN: Segment recurrent neural network for long-term time series forecasting", 2023,
+        https://arxiv.org/abs/2308.11200; H. Jaeger, "The echo state approach to analysing and training recurrent neural
+        networks", 2001.
+    """
+
+    name = "forecasting"
+    metric_name = "1 - MASE"
+    device_file = forecasting_device.__file__  # what a bundle's runner does around the model
+
+    data: str = setting("demo", "demo (sea surface temperature by month), or a CSV file: wide, long, ETT, M4")
+    network: str = setting("segrnn", "segrnn, or echo_state (the fast baseline)", choices=_NETWORKS)
+    look_back: int = setting(96, "steps of the past that a forecast is made from", least=2)
+    horizon: int = setting(24, "steps of the future", least=1)
+    segment: int = setting(12, "steps that segrnn reads and writes at once; look_back is a multiple", least=1)
+    units: int = setting(0, "width of the recurrent layer; 0 is the network's own", least=0)
+    dropout: float = setting(0.5, "share of segrnn's features left out in training, below 1", least=0.0)
+    scaling: str = setting("", "train, window, or empty: train for one table, window for many series")
+    time_column: str = setting("", "the column of times; empty to recognise it by its name")
+    value_columns: str = setting("", "the columns to forecast, commas between; empty for all that hold numbers")
+    series_column: str = setting("", "the column that names the series of a long table; empty to recognise it")
+    season: int = setting(0, "steps after which things repeat, for MASE; 0 to recognise it by the times", least=0)
+    epochs: int = setting(30, "passes over the training windows", least=1)
+    batch_size: int = setting(64, "windows per training step", least=1)
+    learning_rate: float = setting(0.001, "of the first epochs; it falls after", above=0.0)
+    seed: int = setting(0, "of weights and order", least=0)
+    skip_bad: bool = setting(False, "leave out unusable rows, columns and series, naming them, instead of stopping")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.network == "segrnn" and self.look_back % self.segment:
+            raise SettingError(
+                f"look_back is {self.look_back} and segment {self.segment}; expected a whole number of segments: "
+                "change one of them."
+            )
+        if self.network == "segrnn" and self.units % 2:
+            raise SettingError(f"units is {self.units}; segrnn expects an even number.")
+        if self.dropout >= 1:
+            raise SettingError(f"dropout is {self.dropout}, expected a share of at least 0 and below 1.")
+        if self.scaling not in ("", "train", "window"):
+            raise SettingError(f"scaling is {self.scaling!r}, expected 'train', 'window' or nothing.")
+
+    def load(self):
+        """Return the series, `zoo.data.series.Series`; read once and kept."""
+        return self._series
+
+    @cached_property
+    def _series(self):
+        names = ("look_back", "horizon", "time_column", "value_columns", "series_column", "season", "skip_bad")
+        return load_series(self.data, **{name: getattr(self, name) for name in names})
+
+    @property
+    def labels(self):
+        """The channels, in the order of the model's inputs and outputs."""
+        return self.load().channels
+
+    def model(self):
+        """Return a fresh, built `keras.Model` from a raw past to the quantiles of the future, not compiled."""
+        import keras
+
+        from zoo.layers.series_scale import ResidualQuantiles, SeriesScale
+        from zoo.recipes import forecasting_networks
+
+        series = self.load()
+        window = self.scaling == "window" or (not self.scaling and len(series.panels) > 1)
+        history = keras.Input((self.look_back, len(series.channels)), name="history")
+        scaled, level, spread = SeriesScale(None if window else series.spread(), name="scale")(history)
+        ahead = getattr(forecasting_networks, self.network)(scaled, self)
+        quantiles = ResidualQuantiles(LEVELS, name="quantiles")(ahead)
+        size = keras.layers.Multiply(name="size")([quantiles, _last_axis(spread)])
+        forecast = keras.layers.Add(name="forecast")([size, _last_axis(level)])
+        return keras.Model(history, forecast, name="forecasting")
+
+    def train(self, *, callbacks=(), verbose="auto"):
+        """Train a fresh model and keep the weights of the epoch with the lowest validation loss.
+
+        Sets the global seeds, so that the same settings give the same model on the same machine. The readout of
+        "echo_state" is fitted in closed form, without epochs.
+
+        Args:
+            callbacks: more Keras callbacks.
+            verbose: as `keras.Model.fit` takes it: 0 for silence.
+
+        Returns:
+            (model, scores): a `keras.Model`; the test scores of `evaluate`, and `history` by epoch.
+        """
+        import keras
+
+        from zoo.recipes import forecasting_training as training
+
+        keras.utils.set_random_seed(self.seed)
+        model = self.model()
+        if self.network == "echo_state":
+            history = training.fit_readout(self, model, most=_FITTED)
+        else:
+            history = training.fit(self, model, callbacks, verbose)
+        training.measure_quantiles(self, model)
+        return model, self.evaluate(model) | {"history": history}
+
+    def evaluate(self, model, *, split="test"):
+        """Return the scores of a model on every window of a split: {"mse": ..., ...}; see `forecasting_scores.Scores`.
+
+        "mse" and "mae" are those of values divided by the channel's standard deviation in training, as is usual.
+        """
+        series = self.load()
+        scores, windows = Scores(series.spread(), series.naive_errors()), series.windows(split, *self._sizes)
+        for start in range(0, len(windows), _BLOCK):
+            block = windows[start : start + _BLOCK]
+            past, future = series.cut(block, *self._sizes)
+            scores.add(block[:, 0], future, model.predict(past, batch_size=256, verbose=0))
+        return scores.means()
+
+    @property
+    def _sizes(self):
+        return self.look_back, self.horizon
+
+    def metric(self, outputs, labels):
+        """Return 1 - MASE: the share of the naive forecast's error that is saved, from what `held_out` gives."""
+        future, naive = labels[..., 0], labels[..., 1]
+        return 1 - float(np.nanmean(np.abs(future - np.asarray(outputs)[..., MIDDLE]) / naive))
+
+    def held_out(self, count):
+        """Return (past, labels) of up to `count` test windows, spread over the split; labels are what `metric` needs.
+
+        They are (windows, horizon, channels, 2): the future, and the naive forecast's error in training.
+        """
+        series = self.load()
+        windows = _spread_over(series.windows("test", *self._sizes), count)
+        past, future = series.cut(windows, *self._sizes)
+        naive = np.broadcast_to(series.naive_errors()[windows[:, 0]][:, None], future.shape)
+        return past, np.stack([future, np.where(naive > 0, naive, np.nan)], axis=-1)
+
+    def representative(self):
+        """Return up to 200 windows of the training past without missing values, for the schemes that calibrate."""
+        series = self.load()
+        past, _ = series.cut(_spread_over(series.windows("train", *self._sizes), 2000), *self._sizes)
+        return _spread_over(past[np.isfinite(past).all(axis=(1, 2))], 200)
+
+    def decode(self, outputs):
+        """Return {channel: {quantile: [value at each step ahead]}} of one window's outputs."""
+        return forecasting_device.answer({"forecast": outputs}, {"labels": self.labels})
+
+    def example(self):
+        """Return the last test window as a batch of one, and what it forecasts from: the time of its last step."""
+        series = self.load()
+        ((number, start),) = last = series.windows("test", *self._sizes)[-1:]
+        panel = series.panels[number]
+        at = start + self.look_back - 1
+        return series.cut(last, *self._sizes)[0], str(at if panel.times is None else panel.times[at])
+
+
+def _last_axis(tensor):
+    from keras import ops
+
+    return ops.expand_dims(tensor, -1)
+
+
+def _spread_over(rows, count):
+    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]

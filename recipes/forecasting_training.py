@@ -1,0 +1,116 @@
+"""How the networks of the forecasting recipe learn: by gradient, by a readout in closed form, and their quantiles."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from zoo.layers import RidgeReadout
+from zoo.recipes.forecasting_networks import SCALED
+
+_STEADY, _FALL = (
+    3,
+    0.8,
+)  # epochs of the first learning rate, and its share from each epoch to the next, as SegRNN has it
+_BLOCK = 1024  # windows
+
+
+class Windows(keras.utils.PyDataset):
+    """Batches of (past, future) of one split, in a new order each epoch."""
+
+    def __init__(self, recipe, split, *, shuffle):
+        super().__init__()
+        self._recipe, self._series = recipe, recipe.load()
+        self._sizes = recipe.look_back, recipe.horizon
+        self._windows = self._series.windows(split, *self._sizes)
+        self._random = np.random.default_rng(recipe.seed) if shuffle else None
+        self.on_epoch_end()
+
+    def __len__(self):
+        return -(-len(self._windows) // self._recipe.batch_size)
+
+    def __getitem__(self, index):
+        size = self._recipe.batch_size
+        return self._series.cut(self._windows[index * size : (index + 1) * size], *self._sizes)
+
+    def on_epoch_end(self):
+        if self._random is not None:
+            self._windows = self._random.permutation(self._windows)
+
+
+def scaled_model(model):
+    """Return the model whose output is what is learnt: the scaled future, below it a row of levels, one of spreads."""
+    _, level, spread = model.get_layer("scale").output
+    return keras.Model(model.input, ops.concatenate([model.get_layer(SCALED).output, level, spread], axis=1))
+
+
+def absolute_error(future, learnt):
+    """Return the mean absolute error of the scaled future; what is missing counts as no error."""
+    ahead, level, spread = learnt[:, :-2], learnt[:, -2:-1], learnt[:, -1:]
+    error = (future - level) / spread - ahead
+    return ops.mean(ops.abs(ops.where(ops.equal(future, future), error, ops.zeros_like(error))))
+
+
+def fit(recipe, model, callbacks, verbose):
+    """Train by gradient; return the history by epoch."""
+    learner = scaled_model(model)
+    learner.compile(
+        keras.optimizers.Adam(recipe.learning_rate, global_clipnorm=1.0),
+        absolute_error,
+        jit_compile=keras.backend.backend() == "jax",  # elsewhere it compiles anew for each shape
+    )
+    falling = keras.callbacks.LearningRateScheduler(
+        lambda epoch: recipe.learning_rate * _FALL ** max(0, epoch + 1 - _STEADY)
+    )
+    best = keras.callbacks.EarlyStopping("val_loss", patience=recipe.epochs, restore_best_weights=True)
+    return learner.fit(
+        Windows(recipe, "train", shuffle=True),
+        epochs=recipe.epochs,
+        validation_data=Windows(recipe, "validation", shuffle=False),
+        callbacks=[falling, best, *callbacks],
+        verbose=verbose,
+    ).history
+
+
+def fit_readout(recipe, model, *, most):
+    """Fit the readout of a reservoir on up to `most` training windows; return the validation error of each ridge."""
+    series, sizes = recipe.load(), (recipe.look_back, recipe.horizon)
+    _, level, spread = model.get_layer("scale").output
+    reader = keras.Model(model.input, [model.get_layer("features").output, level, spread])
+    readout = RidgeReadout()
+
+    def batches(split, most):
+        windows = series.windows(split, *sizes)
+        windows = windows[np.linspace(0, len(windows) - 1, min(most, len(windows))).round().astype(int)]
+        for start in range(0, len(windows), _BLOCK):
+            past, future = series.cut(windows[start : start + _BLOCK], *sizes)
+            features, level, spread = (ops.convert_to_numpy(each) for each in reader(past))
+            targets = np.swapaxes((future - level) / spread, 1, 2).reshape(-1, recipe.horizon)
+            known = np.isfinite(targets).all(axis=1)
+            if known.any():
+                yield features[known][:, None], targets[known][:, None]  # each window a sequence of one step
+
+    for features, targets in batches("train", most):
+        readout.add(features, targets)
+    dense = readout.solve(batches("validation", most))
+    model.get_layer("readout").set_weights(dense.get_weights())
+    return {"ridge": readout.ridge, "val_mse": {str(ridge): error for ridge, error in readout.errors.items()}}
+
+
+def measure_quantiles(recipe, model):
+    """Set the offsets of the model's quantiles to those of its errors on the validation split."""
+    learner, layer, errors = scaled_model(model), model.get_layer("quantiles"), []
+    validation = Windows(recipe, "validation", shuffle=False)
+    for past, future in (validation[number] for number in range(len(validation))):
+        learnt = learner.predict_on_batch(past)
+        errors.append((future - learnt[:, -2:-1]) / learnt[:, -1:] - learnt[:, :-2])
+    errors = np.concatenate(errors)
+    offsets = np.nan_to_num(np.nanquantile(errors, layer.levels, axis=0))  # (levels, horizon, channels)
+    offsets[layer.levels.index(0.5)] = 0.0  # the median is what was learnt
+    layer.offset.assign(np.moveaxis(_in_order(offsets, layer.levels.index(0.5)), 0, -1))
+
+
+def _in_order(offsets, middle):
+    """Keep lower quantiles at or below the median, higher ones at or above, where the errors are one-sided."""
+    offsets[:middle] = np.minimum(offsets[:middle], 0.0)
+    offsets[middle:] = np.maximum(offsets[middle:], 0.0)
+    return offsets
