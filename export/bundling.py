@@ -22,9 +22,10 @@ from zoo.export.session import Session, answer, latency_ms
 
 PROGRAM = {"run.py": runner, "session.py": session, "contents.py": contents}  # what a bundle runs, beside its task
 HELD_OUT = 200  # test examples on which every file's metric is measured
-# float32: sums in another order, through a logarithm and a few hundred recurrent steps
+# float32: sums in another order, through a logarithm and a few hundred recurrent steps; of the largest output of the
+# example, where that is above 1 and no probability
 FLOAT_ATOL = 1e-4
-INT8_MARGIN = 0.05  # of a probability: what another device's int8 kernels may add to the difference seen here
+INT8_MARGIN = 0.05  # of the same: what another device's int8 kernels may add to the difference seen here
 INT8_LOSS = 0.005  # of the metric, or one and a half examples where there are too few to tell
 
 
@@ -162,7 +163,8 @@ def _export(folder, recipe, model, format, target, scheme, chunk, name_target, *
     inputs, labels, expected = held_out
     file, example = Session(path), contents.read_example(folder)
     metric = recipe.metric(next(iter(run_examples(file, named(file, inputs), streams.get("leads")).values())), labels)
-    atol = FLOAT_ATOL
+    size = max(1.0, *(float(np.abs(output).max()) for output in example[1].values()))
+    atol = FLOAT_ATOL * size
     if scheme == "float32":
         report = verify(model, path, inputs[:16], atol=atol, plan=plan)
     else:
@@ -171,7 +173,7 @@ def _export(folder, recipe, model, format, target, scheme, chunk, name_target, *
         report = Report((Check(name, loss <= allowed, sentence),))
         if not report.passed:
             raise VerifyError(f"{name}: {sentence}; leave scheme {scheme!r} out, or train longer")
-        atol = _difference(file, example, streams.get("leads")) + INT8_MARGIN
+        atol = _difference(file, example, streams.get("leads")) + INT8_MARGIN * size
     return {
         **_entry(path),
         "format": format,

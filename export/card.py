@@ -32,7 +32,7 @@ def markdown(card):
             "",
             "## Use",
             "",
-            "    python run.py FILE.wav",
+            "    python run.py FILE",
             "    python run.py --check",
             "",
             "It needs NumPy and, for .tflite, ai-edge-litert or, for .onnx, onnxruntime.",

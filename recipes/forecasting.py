@@ -98,7 +98,7 @@ class Forecasting(Recipe):
         """Return a fresh, built `keras.Model` from a raw past to the quantiles of the future, not compiled."""
         import keras
 
-        from zoo.layers.series_scale import ResidualQuantiles, SeriesScale
+        from zoo.layers import ResidualQuantiles, SeriesScale
         from zoo.recipes import forecasting_networks
 
         series = self.load()

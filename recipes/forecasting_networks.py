@@ -3,8 +3,7 @@
 import keras
 from keras import ops
 
-from zoo.layers import EchoState
-from zoo.layers.seg_rnn import SegRNN
+from zoo.layers import EchoState, SegRNN
 
 _RESERVOIR = 300  # units
 SCALED = "scaled"  # the layer whose output is compared with the scaled future

@@ -1,6 +1,7 @@
 """Recurrent cells, and the layer that runs them."""
 
 from zoo.layers.additive_attention import AdditiveAttention
+from zoo.layers.annotation import Annotation
 from zoo.layers.attentive_recurrent import AttentiveRecurrent
 from zoo.layers.audio_augment import AudioAugment, SpectrogramMask
 from zoo.layers.batch_norm_lstm import BatchNormLSTM, BatchNormLSTMCell
@@ -21,9 +22,12 @@ from zoo.layers.min_lstm import MinLSTM, MinLSTMCell
 from zoo.layers.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
 from zoo.layers.recurrent import Recurrent
 from zoo.layers.residual_cell import ResidualCell
+from zoo.layers.residual_quantiles import ResidualQuantiles
 from zoo.layers.ridge_readout import RidgeReadout
 from zoo.layers.running_level import RunningLevel
+from zoo.layers.seg_rnn import SegRNN
 from zoo.layers.sequence_pooling import AttentionPooling, MaxPooling
+from zoo.layers.series_scale import SeriesScale
 from zoo.layers.slstm import SLSTM, SLSTMCell
 from zoo.layers.stacked_cells import StackedCells
 from zoo.layers.variational_dropout import VariationalDropout
@@ -34,6 +38,7 @@ __all__ = [
     "LIF",
     "SLSTM",
     "AdditiveAttention",
+    "Annotation",
     "AttentionPooling",
     "AttentiveRecurrent",
     "AudioAugment",
@@ -68,9 +73,12 @@ __all__ = [
     "Recurrent",
     "RecurrentBound",
     "ResidualCell",
+    "ResidualQuantiles",
     "RidgeReadout",
     "RunningLevel",
     "SLSTMCell",
+    "SegRNN",
+    "SeriesScale",
     "SpectrogramMask",
     "StackedCells",
     "VariationalDropout",
