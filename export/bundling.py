@@ -50,7 +50,8 @@ def bundle(
     Args:
         recipe: any object with a recipe's face: `name`, `labels`, `example()`, `held_out(count)`, `metric(outputs,
             labels)`, `device_file`, and dataclass fields as settings; for "full_int8" also `representative()`, examples
-            from training.
+            from training. It may have `assets(model)`, {file name: bytes} of what else its device file needs, and
+            `masks`, as `zoo.export.plan` takes them.
         model: the trained Keras model.
         folder: to create; it must not exist.
         formats: of "tflite", "onnx".
@@ -111,6 +112,9 @@ def _fill(folder, recipe, model, formats, schemes, targets, streaming):
     for name, source in program.items():
         shutil.copyfile(source, folder / name)
     (folder / contents.LABELS).write_text(json.dumps(list(recipe.labels), ensure_ascii=False), encoding="utf-8")
+    assets = recipe.assets(model) if hasattr(recipe, "assets") else {}
+    for name, data in assets.items():
+        (folder / name).write_bytes(data)
     inputs, labels = recipe.held_out(HELD_OUT)
     example, label = recipe.example()
     _write_example(folder, model, example)
@@ -122,6 +126,7 @@ def _fill(folder, recipe, model, formats, schemes, targets, streaming):
         "versions": {p: importlib.metadata.version(p) for p in ("recurrent-zoo", "keras", "tensorflow", "numpy")},
         "metric": {"name": recipe.metric_name, "examples": len(labels), "model": expected},
         "example": {"label": label},
+        "assets": list(assets),
         "models": [],
     }
     for format in formats:
@@ -135,7 +140,7 @@ def _fill(folder, recipe, model, formats, schemes, targets, streaming):
                         held_out=(inputs, labels, expected),
                     )
                 )
-    names = [*program, contents.LABELS, contents.EXAMPLE, *_write_c_array(folder, card["models"])]
+    names = [*program, contents.LABELS, contents.EXAMPLE, *assets, *_write_c_array(folder, card["models"])]
     card["files"] = [_entry(folder / name) for name in names]
     _write_card(folder, card)
 
@@ -146,7 +151,8 @@ def _export(folder, recipe, model, format, target, scheme, chunk, name_target, *
     from zoo.export.verification import Check, Report, named, run_examples, verify
 
     state = "reset" if chunk is None else "internal" if target == "mcu" else "external"
-    plan = export.plan(model, format=format, target=target, scheme=scheme, time_steps=chunk, state=state)
+    masks = getattr(recipe, "masks", "any")
+    plan = export.plan(model, format=format, target=target, scheme=scheme, time_steps=chunk, state=state, masks=masks)
     parts = [
         recipe.name,
         *(["stream"] if chunk else []),

@@ -136,6 +136,14 @@ def read_labels(folder, card):
     return labels
 
 
+def read_assets(folder, card):
+    """Return {file name: bytes} of what the task needs beside the labels; a card from before there was any has none."""
+    names = card.get("assets", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{CARD} has assets wrong; export the bundle again")
+    return {name: read_bytes(checked_file(folder, listed(card, name))) for name in names}
+
+
 def _json(path):
     if path.stat().st_size > LARGEST >> 6:
         raise DataError(f"{path.name} has {path.stat().st_size} bytes; expected a small JSON file")

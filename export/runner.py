@@ -45,13 +45,13 @@ def run(folder, path, task, name=None):
         folder: the bundle.
         path: what the task reads, for example a wav.
         task: module with `read(path, card) -> {input: array}`, `answer(outputs, card)` and `show(answer) -> str`, where
-            the card has the bundle's labels too.
+            the card has the bundle's labels too, and of its assets {file name: bytes}.
         name: which of the bundle's model files, the first if None.
     """
     card = contents.read_card(folder)
     path_of_model = contents.model_path(folder, card, name)
     entry = next(entry for entry in card["models"] if entry["name"] == path_of_model.name)
-    card = {**card, "labels": contents.read_labels(folder, card)}
+    card = {**card, "labels": contents.read_labels(folder, card), "assets": contents.read_assets(folder, card)}
     return task.answer(answer(Session(path_of_model), task.read(path, card), entry.get("leads")), card)
 
 
@@ -73,7 +73,7 @@ def run_in_chunks(folder, path, task, name=None):
         raise DataError(
             f"{name} reads a clip at once; the files that read in chunks are {', '.join(streaming) or 'none'}"
         )
-    card = {**card, "labels": contents.read_labels(folder, card)}
+    card = {**card, "labels": contents.read_labels(folder, card), "assets": contents.read_assets(folder, card)}
     pieces = chunks(session, task.read(path, card))
     for heard, piece in enumerate(pieces, 1):
         yield heard / len(pieces), task.answer(session(piece), card)

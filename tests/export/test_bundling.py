@@ -184,6 +184,46 @@ def test_a_bundle_answers_after_each_chunk(streaming, tmp_path):
         list(runner.run_in_chunks(streaming, sound, keyword_spotting_device, "pitch.float32.onnx"))
 
 
+def test_what_a_task_needs_beside_the_labels_travels_along_and_is_distrusted(model, tmp_path):
+    class Described(Pitch):
+        def assets(self, trained):
+            return {"limits.json": f"[{trained.count_params()}]".encode()}
+
+    class Task:
+        """Answers with what it was handed."""
+
+        read = staticmethod(lambda path, card: {"samples": np.zeros((1, round(RATE * SECONDS)), "float32")})
+        answer = staticmethod(lambda outputs, card: card["assets"])
+
+    folder = export.bundle(Described(), model, tmp_path / "pitch", formats=["onnx"], schemes=["float32"])
+    content = f"[{model.count_params()}]".encode()
+    assert runner.run(folder, tmp_path, Task) == {"limits.json": content}
+    assert "limits.json" in {check.file for check in export.verify(folder).checks}
+    (folder / "limits.json").write_bytes(content.replace(b"[", b"{"))
+    with pytest.raises(DataError, match=r"limits.json is damaged"):
+        runner.run(folder, tmp_path, Task)
+    card = json.loads((folder / "card.json").read_text())
+    for assets, sentence in (["other"], "lists no other"), ("limits.json", "assets wrong"), ([3], "assets wrong"):
+        (folder / "card.json").write_text(json.dumps(card | {"assets": assets}))
+        with pytest.raises(DataError, match=sentence):
+            runner.run(folder, tmp_path, Task)
+
+
+@pytest.mark.parametrize("masks", ["any", "right_padded"])
+def test_what_a_recipe_promises_of_its_masks_decides_the_form(masks, tmp_path):
+    class Padded(Pitch):
+        def held_out(self, count):
+            return np.tile(np.array([1, 2, 3, 0, 0], "int32"), (count, 1)), np.zeros(count, int)
+
+    Padded.masks = masks
+    tokens = keras.Input((5,), dtype="int32", name="tokens")
+    x = keras.layers.LSTM(3)(keras.layers.Embedding(4, 3, mask_zero=True)(tokens))
+    model = keras.Model(tokens, keras.layers.Dense(2, activation="softmax")(x))
+    folder = export.bundle(Padded(), model, tmp_path / "padded", formats=["onnx"], schemes=["float32"])
+    (entry,) = contents.read_card(folder)["models"]
+    assert [choice["form"] for choice in entry["plan"]] == [{"any": "loop", "right_padded": "native"}[masks]]
+
+
 def test_verify_checks_every_file(made):
     report = export.verify(made)
     assert report.passed
