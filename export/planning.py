@@ -29,9 +29,18 @@ class Plan:
     scheme: str = "float32"
     masks: str = "any"
 
-    def form(self, path):
-        """Return the form of the layer at `path`, or None for a layer that its wrapper's form covers."""
-        return next((c.form for c in self.choices if c.layer == path), None)
+    def form(self, use):
+        """Return the form of the layer in `use`, a `Use`.
+
+        A wrapper of two directions is one op or nothing of its own: None, as its layers then take its form. Likewise
+        None is the form of what a native wrapper covers.
+        """
+        forms = {c.layer: c.form for c in self.choices}
+        if use.path not in forms:
+            around = forms.get(use.within)
+            return None if around == "native" else around
+        form = forms[use.path]
+        return form if form == "native" or hasattr(use.layer, "cell") else None
 
     def override(self, forms):
         """Return a plan with other forms for some layers, {path: form}; an impossible form is an error at export."""
@@ -173,7 +182,7 @@ def native_run(use, plan):
     Raises:
         ExportError: the plan asks for a native form that the layer cannot take.
     """
-    if plan.form(use.path) != "native":
+    if plan.form(use) != "native":
         return None
     found = find_rule(use, format=plan.format)
     try:

@@ -83,9 +83,9 @@ def steps_replaced(uses, plan):
         ExportError: a layer whose number of steps is unknown, is not one for the form `step`, or that has a loop of its
             own.
     """
-    chosen = [use for use in uses if plan.form(use.path) in ("unrolled", "step")]
+    chosen = [use for use in uses if plan.form(use) in ("unrolled", "step")]
     for use in chosen:
-        steps, form = use.shape[1], plan.form(use.path)
+        steps, form = use.shape[1], plan.form(use)
         if steps is None:
             raise ExportError(f"{use.path} is to be {form}, which needs a known number of steps; give time_steps=")
         if form == "step" and steps != 1:

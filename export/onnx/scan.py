@@ -16,7 +16,7 @@ from zoo.export.stepping import Stepper, time_first
 @contextlib.contextmanager
 def loops_replaced(uses, plan):
     """Within this context the layers that `plan` makes loops trace to one `Scan` each."""
-    chosen = [use.layer for use in uses if plan.form(use.path) == "loop" and loops_as_known(use.layer)]
+    chosen = [use.layer for use in uses if plan.form(use) == "loop" and loops_as_known(use.layer)]
     for layer in chosen:
         layer.inner_loop = _scan_loop(layer)
     try:

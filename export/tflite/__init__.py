@@ -132,7 +132,7 @@ def _save(model, entry, folder, *, target, scheme, plan, keep_float):
         plan = planning.choose(uses, format="tflite", target=target, scheme=scheme)
     planning.check_plan(plan, uses, format="tflite", target=target)
     for use in uses:
-        if plan.form(use.path) == "loop" and use.shape[1] is None:
+        if plan.form(use) == "loop" and use.shape[1] is None:
             raise ExportError(f"{use.path} becomes a loop, which needs a known number of steps; give time_steps=")
     names = {"inputs": [spec.name for spec in entry.specs]}
 

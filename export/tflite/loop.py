@@ -21,7 +21,7 @@ def loops_replaced(uses, plan):
     Keras' own loop projects the input step by step, and collects outputs in a list that TFLite copies whole at each
     step, piece by piece.
     """
-    chosen = [use.layer for use in uses if plan.form(use.path) == "loop" and loops_as_known(use.layer)]
+    chosen = [use.layer for use in uses if plan.form(use) == "loop" and loops_as_known(use.layer)]
     for layer in chosen:
         layer.inner_loop = _while_loop(layer, target=plan.target)
     try:

@@ -14,6 +14,8 @@ from zoo.export.tflite import op_histogram as tflite_ops
 
 K = keras.layers
 LOOPS = {"tflite": ("WHILE",), "onnx": ("Loop", "Scan")}
+OPS = {"tflite": tflite_ops, "onnx": onnx_ops}
+WRITE = {"tflite": export.to_tflite, "onnx": export.to_onnx}
 
 
 def forms(plan):
@@ -23,9 +25,8 @@ def forms(plan):
 def write(model, folder, format, form, **options):
     plan = export.plan(model, format=format)
     plan = plan.override({choice.layer: form for choice in plan.choices})
-    exporter = export.to_tflite if format == "tflite" else export.to_onnx
-    path = exporter(model, folder / f"m.{format}", plan=plan, **options)
-    histogram = (tflite_ops if format == "tflite" else onnx_ops)(path)
+    path = WRITE[format](model, folder / f"m.{format}", plan=plan, **options)
+    histogram = OPS[format](path)
     assert not any(op in histogram for op in LOOPS[format])
     return path
 
@@ -58,8 +59,8 @@ def test_an_unrolled_layer_is_used_in_every_way(format, tmp_path):
         "masked_backwards": K.SimpleRNN(4, go_backwards=True, return_sequences=True)(masked),
         "zeros": K.RNN(K.GRUCell(3), return_sequences=True, zero_output_for_mask=True)(masked),
     }
-    if format == "tflite":  # where its two layers are planned one by one
-        outputs["both"] = K.Bidirectional(layers.PeepholeLSTM(3, return_sequences=True))(x)
+    outputs["both"] = K.Bidirectional(layers.PeepholeLSTM(3, return_sequences=True))(x)
+    outputs["both_masked"] = K.Bidirectional(K.GRU(3))(masked)
     first, hidden, cell = K.LSTM(4, return_sequences=True, return_state=True)(x)
     outputs["resumed"] = K.LSTM(4)(first, initial_state=[hidden, cell])
     model = randomise(keras.Model(x, outputs))
@@ -68,6 +69,24 @@ def test_an_unrolled_layer_is_used_in_every_way(format, tmp_path):
     inputs[1, :1] = 0
     options = {"batch_size": 2} if format == "tflite" else {}
     check(write(model, tmp_path, format, "unrolled", **options), {"x": inputs}, model_answers(model, {"x": inputs}))
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+@pytest.mark.parametrize(("form", "steps"), [("unrolled", 4), ("loop", 4), ("step", 1)])
+def test_both_directions_take_the_form_that_is_asked_for_their_wrapper(format, form, steps, tmp_path):
+    x = keras.Input((steps, 4), name="x")
+    y = K.Bidirectional(K.GRU(6, return_sequences=True))(x)
+    y = K.Bidirectional(K.LSTM(5), merge_mode="sum")(y)
+    model = randomise(keras.Model(x, {"y": y}))
+    plan = export.plan(model, format=format)
+    plan = plan.override({choice.layer: form for choice in plan.choices})  # of the wrappers, or of what is in them
+    path = WRITE[format](model, tmp_path / f"m.{format}", plan=plan)
+    inputs = {"x": sequences(1, steps, 4)}
+    check(path, inputs, model_answers(model, inputs))
+    ops = OPS[format](path)
+    assert not {"LSTM", "GRU", "Loop", "UNIDIRECTIONAL_SEQUENCE_LSTM"} & set(ops)  # as one op, or the loop of Keras
+    assert ops.get(LOOPS[format][-1], 0) == (4 if form == "loop" else 0)
+    assert export.verify(model, path, inputs, plan=plan).passed
 
 
 def recurrent(kind, steps, units=8, **options):
