@@ -35,7 +35,7 @@ class Dataset:
 
 
 # Sizes and sha256 as others recorded them. speech_commands: torchaudio's speechcommands.py and TensorFlow Datasets'
-# url_checksums agree. fsdd: a published audit of the tag v1.0.10; a test counts its 21,128,848 bytes of sound again.
+# url_checksums agree; imdb: the latter too. fsdd: a published audit of the tag v1.0.10; a test counts its 21,128,848 bytes of sound again.
 CATALOGUE = {
     dataset.name: dataset
     for dataset in (
@@ -56,6 +56,15 @@ CATALOGUE = {
             unpacked=6_000_000_000,
             licence="CC BY 4.0",
             what="Speech Commands v2: 105,829 recordings of 35 words by 2,618 speakers, 16 kHz",
+        ),
+        Dataset(
+            name="imdb",
+            address="https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
+            sha256="c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
+            size=84_125_825,
+            unpacked=1_000_000_000,
+            licence="none given, for research; cite Maas et al., ACL 2011",
+            what="Large Movie Review Dataset: 50,000 labelled reviews and as many without",
         ),
     )
 }
