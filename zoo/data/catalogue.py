@@ -35,7 +35,8 @@ class Dataset:
 
 
 # Sizes and sha256 as others recorded them. speech_commands: torchaudio's speechcommands.py and TensorFlow Datasets'
-# url_checksums agree; imdb: the latter too. fsdd: a published audit of the tag v1.0.10; a test counts its 21,128,848 bytes of sound again.
+# url_checksums agree; imdb: the latter, and others. fsdd: a published audit of the tag v1.0.10; a test counts its
+# 21,128,848 bytes of sound again.
 CATALOGUE = {
     dataset.name: dataset
     for dataset in (
