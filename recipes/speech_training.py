@@ -1,0 +1,128 @@
+"""What trains a speech recogniser: batches of similar lengths, and the error rate that chooses the best epoch."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from zoo.layers import AudioAugment
+from zoo.recipes import speech_recognition_device as device
+
+BUCKETS = 6  # lengths that batches come in: a backend compiles once for each
+_ROUND = 8  # frames
+
+
+class Batches(keras.utils.PyDataset):
+    """Features and labels in batches of one size and a few lengths; in training changed anew for each epoch.
+
+    Args:
+        features: function of (list of sounds, whether to augment) that gives a list of (frames, features).
+        sounds: list of arrays.
+        labels: list of lists of classes.
+        lengths: the lengths that batches may have, in frames, ascending.
+        padding: value of the features in padding.
+        batch_size: utterances in a batch; what is missing from the last of a length is drawn from the others of it.
+        augment: a `FeatureAugment`, or None to keep the utterances and their order as they are.
+        seed: int, of the order.
+    """
+
+    def __init__(self, features, sounds, labels, *, lengths, padding, batch_size, augment=None, seed=0):
+        super().__init__()
+        self.features, self.sounds, self.labels = features, sounds, labels
+        self.lengths, self.padding, self.batch_size, self.augment = lengths, padding, batch_size, augment
+        self._random = np.random.default_rng(seed)
+        self._widest = max(map(len, labels))
+        self._count = None
+        self._plan()
+
+    def _plan(self):
+        """Draw the utterances' features, and group them into batches of similar lengths."""
+        self._drawn = self.features(self.sounds, self.augment is not None)
+        if self.augment is not None:
+            self._drawn = [self.augment(one)[: self.lengths[-1]] for one in self._drawn]
+        buckets = np.searchsorted(self.lengths, [len(one) for one in self._drawn])
+        self._batches = []
+        for bucket in np.unique(buckets):
+            rows = self._random.permutation(np.flatnonzero(buckets == bucket))
+            rows = np.concatenate([rows, self._random.choice(rows, -len(rows) % self.batch_size)])
+            self._batches += [(bucket, rows[i : i + self.batch_size]) for i in range(0, len(rows), self.batch_size)]
+        self._batches = [self._batches[i] for i in self._random.permutation(len(self._batches))]
+        if self._count is None:
+            self._count = len(self._batches)
+
+    def __len__(self):
+        return self._count
+
+    def __getitem__(self, index):
+        bucket, rows = self._batches[index % len(self._batches)]  # another epoch may have one batch less
+        x = np.full((len(rows), self.lengths[bucket], self._drawn[0].shape[1]), self.padding, np.float32)
+        y = np.zeros((len(rows), self._widest), np.int32)
+        for row, sound, label in zip(rows, x, y, strict=True):
+            sound[: len(self._drawn[row])] = self._drawn[row]
+            label[: len(self.labels[row])] = self.labels[row]
+        return x, y
+
+    def on_epoch_end(self):
+        if self.augment is not None:
+            self._plan()
+
+
+def extractor(front, sample_rate, padding_seconds, seed):
+    """Return the function from (sounds, augment) to features; sounds that are features already pass as they are.
+
+    Args:
+        front: layers from samples to features, empty where features come in.
+        sample_rate: Hz.
+        padding_seconds: samples are padded to a multiple of this, so that few shapes are traced.
+        seed: of the changes of noise, tilt and loudness in training.
+    """
+    if not front:
+        return lambda sounds, augment: sounds
+    change = AudioAugment(shift=0.0, speed=0.0, tilt=0.5, snr_db=(10.0, 60.0), seed=seed)
+    unit = round(sample_rate * padding_seconds)
+
+    def extract(sounds, augment):
+        found = [None] * len(sounds)
+        units = [-(-len(sound) // unit) for sound in sounds]
+        for count in sorted(set(units)):
+            rows = [row for row, one in enumerate(units) if one == count]
+            x = np.zeros((len(rows), count * unit), np.float32)
+            for row, padded in zip(rows, x, strict=True):
+                padded[: len(sounds[row])] = sounds[row]
+            x = change(x, training=augment)
+            for layer in front:
+                x = layer(x)
+            for row, features in zip(rows, ops.convert_to_numpy(x), strict=True):
+                found[row] = features[: front[0].frames(max(len(sounds[row]), front[0].frame))]
+        return found
+
+    return extract
+
+
+def bucket_lengths(lengths, longest):
+    """Return up to `BUCKETS` lengths in frames that waste little padding on utterances of these `lengths`."""
+    edges = np.quantile(lengths, np.arange(1, BUCKETS) / BUCKETS)
+    return sorted({int(-(-edge // _ROUND) * _ROUND) for edge in [*edges, longest]})
+
+
+class ErrorRate(keras.callbacks.Callback):
+    """Adds `val_error_rate` to each epoch's logs: wrong characters or phones, a fraction of the validation texts'.
+
+    Args:
+        batches: `Batches` of the validation split, without augmentation.
+        texts: as the batches' `labels`: the right classes.
+        rate: function of (right texts, texts heard).
+        spell: function from classes to a text.
+    """
+
+    def __init__(self, batches, rate, spell):
+        super().__init__()
+        self.batches, self.rate, self.spell = batches, rate, spell
+
+    def on_epoch_end(self, epoch, logs):
+        right, heard = [], []
+        for index in range(len(self.batches)):
+            x, y = self.batches[index]
+            outputs = ops.convert_to_numpy(self.model.predict_on_batch(x))
+            heard += [self.spell(device.collapse(one)) for one in outputs]
+            right += [self.spell(row[row > 0]) for row in y]
+        logs["val_error_rate"] = self.rate(right, heard)
