@@ -21,6 +21,7 @@ _HOMES = {
     "to_nir": "zoo.export.nir",
     "verify": "zoo.export.verification",
     "quantization_error": "zoo.export.layer_errors",
+    "leads": "zoo.export.streaming",
     "bundle": "zoo.export.bundling",
     "quantize_aware": "zoo.export.qat",
     "rule": "zoo.export.rules",

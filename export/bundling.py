@@ -165,7 +165,7 @@ def _export(folder, recipe, model, format, target, scheme, chunk, name_target, *
     path = write(
         model, folder / name, scheme=scheme, target=target, state=state, time_steps=chunk, plan=plan, **options
     )
-    streams = {} if chunk is None else {"chunk": chunk, "leads": _leads(model, chunk)}
+    streams = {} if chunk is None else {"chunk": chunk, "leads": export.leads(model, time_steps=chunk)}
     inputs, labels, expected = held_out
     file, example = Session(path), contents.read_example(folder)
     metric = recipe.metric(next(iter(run_examples(file, named(file, inputs), streams.get("leads")).values())), labels)
@@ -193,14 +193,6 @@ def _export(folder, recipe, model, format, target, scheme, chunk, name_target, *
         "plan": [asdict(choice) for choice in plan.choices],
         "checks": [check.sentence for check in report.checks],
     }
-
-
-def _leads(model, chunk):
-    """Return {output: frames that a file reading such chunks gives before the first that counts}."""
-    from zoo.export.signature import output_names, signature
-
-    leads = signature(model, batch_size=None, time_steps=chunk, state="external").leads
-    return dict(zip(output_names(model, leads), leads, strict=True))
 
 
 def _difference(file, example, leads):

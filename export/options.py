@@ -31,6 +31,11 @@ def check_options(*, format, scheme, target, state, time_steps=None):
     check_choice("state", state, STATES)
     if (format, state) == ("onnx", "internal"):
         raise SettingError("state is 'internal', and an ONNX file has no place to keep one; take state='external'")
+    check_time_steps(time_steps)
+
+
+def check_time_steps(time_steps):
+    """Raise SettingError unless `time_steps` is None or a whole number of at least 1."""
     if time_steps is not None and (isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1):
         raise SettingError(f"time_steps is {time_steps!r}; expected a whole number of at least 1, or None")
 

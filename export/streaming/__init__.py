@@ -1,5 +1,5 @@
 """Models that read a sequence chunk by chunk and keep what they need of the past."""
 
-from zoo.export.streaming.signature import Streamed, streaming_signature
+from zoo.export.streaming.signature import Streamed, leads, streaming_signature
 
-__all__ = ["Streamed", "streaming_signature"]
+__all__ = ["Streamed", "leads", "streaming_signature"]

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from zoo.errors import ExportError, SettingError
+from zoo.export.options import check_time_steps
 from zoo.export.session import NEXT
 from zoo.export.signature import Signature, input_specs, output_names
 from zoo.export.streaming.rules import find_rule
@@ -83,6 +84,28 @@ def streaming_signature(model, *, batch_size, time_steps):
 
     leads = tuple(signal.lead if signal.kind == "stream" else None for signal in found["outputs"])
     return Streamed([*specs, *state_specs], call, names, states, leads)
+
+
+def leads(model, *, time_steps):
+    """Return by how many frames each output of a file that streams is late.
+
+    Where a window is longer than its stride, a file begins with frames that the whole clip does not have, as the first
+    window is not full yet: its lead. What comes after them is the model's output for the whole clip, frame by frame.
+
+    Args:
+        model: a functional or sequential model.
+        time_steps: length of a chunk, as `to_tflite` and `to_onnx` take it.
+
+    Returns:
+        {output: frames to leave out}; None for an output that is no sequence.
+
+    Raises:
+        SettingError: time_steps is no whole number of at least 1, or not a multiple of what a layer takes at once.
+        ExportError: the model cannot stream.
+    """
+    check_time_steps(time_steps)
+    late = streaming_signature(model, batch_size=None, time_steps=time_steps).leads
+    return dict(zip(output_names(model, late), late, strict=True))
 
 
 def _chunk(spec, time_steps):

@@ -9,7 +9,7 @@ from keras import layers as L
 
 from zoo import export, layers
 from zoo.errors import ExportError, SettingError
-from zoo.export.session import Session
+from zoo.export.session import Session, answer
 from zoo.export.signature import output_names
 from zoo.export.streaming import streaming_signature
 
@@ -86,6 +86,26 @@ def test_chunk_by_chunk_a_file_says_what_the_model_says_of_the_whole(tmp_path, n
     said = streamed(model, write(model, tmp_path, format, state=state, time_steps=chunk), x, chunk, leads)
     for got, expected in zip(said, whole, strict=True):
         np.testing.assert_allclose(got, expected, atol=ATOL)
+
+
+@pytest.mark.parametrize("chunk", [2, 4])
+def test_leads_are_the_frames_that_a_file_has_and_the_whole_clip_has_not(tmp_path, chunk):
+    model = convolutional_model()
+    leads = export.leads(model, time_steps=chunk)
+    path, x = write(model, tmp_path, "onnx", state="external", time_steps=chunk), example(model)
+    session = Session(path)
+    said = [session({"frames": x[:, at : at + chunk]}) for at in range(0, x.shape[1], chunk)]
+    whole = dict(zip(leads, keras.tree.flatten(model(x)), strict=True))
+    frames = sum(one["sequence"].shape[1] for one in said)
+    assert leads == {"sequence": frames - whole["sequence"].shape[1], "mean": None, "maximum": None}
+    for name, found in answer(session, {"frames": x}, leads).items():
+        np.testing.assert_allclose(found, whole[name], atol=ATOL)
+
+
+def test_leads_ask_for_a_chunk_that_can_be():
+    for chunk, words in ((0, "expected a whole number"), (None, "give time_steps="), (3, "moves on by 2")):
+        with pytest.raises(SettingError, match=words):
+            export.leads(convolutional_model(), time_steps=chunk)
 
 
 @pytest.mark.parametrize("case", LAYERS, ids=str)
