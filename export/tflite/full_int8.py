@@ -6,7 +6,7 @@ from ai_edge_litert import schema_py_generated as schema
 from zoo.errors import ExportError
 from zoo.export.tflite import integer_ops
 from zoo.export.tflite.flatbuffer import ABSENT
-from zoo.export.tflite.integers import add_constant, add_twin, around
+from zoo.export.tflite.integers import add_constant, add_twin, around, symmetric
 from zoo.export.trace import FLOAT_SCOPE
 
 
@@ -51,6 +51,7 @@ class Pass:
         self.grids = {}  # of every float tensor that has a twin
         self.fixed = {}  # grids that are no matter of range: those of states
         self.producers = {i: operator for operator in self.graph.operators for i in operator.outputs}
+        self._wide = set(map(id, integer_ops.in_a_row(editor, self.graph.operators)))
         self._given = given or {}
         self._twins = {}  # (float tensor, grid): the tensor that holds it on that grid
         self._constants = {}
@@ -72,7 +73,7 @@ class Pass:
                 self._leave(operator)
         self.graph.inputs = [moved[i] for i in self.graph.inputs]
         if wanted is None:
-            wanted = [self.grid(i) if i in ends else None for i in self.graph.outputs]
+            wanted = [self.grid_in(i, "int8") if i in ends else None for i in self.graph.outputs]
         outputs = [
             self.floating(i) if grid is None else self.integer(i, grid)
             for i, grid in zip(self.graph.outputs, wanted, strict=True)
@@ -101,6 +102,25 @@ class Pass:
         """Return the value of a constant of float32, None for any other tensor."""
         return self.editor.constant(self.graph, index) if self.is_float(index) else None
 
+    def is_wide(self, operator):
+        """Return whether `operator` computes in int16."""
+        return id(operator) in self._wide
+
+    def dtype(self, index):
+        """Return which integers hold tensor `index` where it is made."""
+        producer = self.producers.get(index)
+        kind = None if producer is None else self.editor.name(producer)
+        if kind in integer_ops.SAME:
+            return self.dtype(producer.inputs[integer_ops.SAME[kind]])
+        if kind in integer_ops.JOINING:
+            return integer_ops.joint_dtype(kind, [self.dtype(i) for i in integer_ops.joined(self, producer)])
+        return "int16" if producer is not None and self.is_wide(producer) else "int8"
+
+    def grid_in(self, index, dtype):
+        """Return the grid of tensor `index` in integers of a type."""
+        grid = self.grid(index)
+        return grid if grid.dtype == dtype else self.range_grid(index, dtype)
+
     def grid(self, index):
         """Return the grid of tensor `index`: what it has already, or what its op or its range gives it."""
         if index in self.grids:
@@ -116,10 +136,12 @@ class Pass:
             return integer_ops.OUTPUT_GRIDS[kind]
         if kind in integer_ops.SAME:
             return self.grid(producer.inputs[integer_ops.SAME[kind]])
-        return self.range_grid(index)
+        return self.range_grid(index, self.dtype(index))
 
-    def range_grid(self, index):
+    def range_grid(self, index, dtype="int8"):
         """Return the grid that the range seen of tensor `index` gives it."""
+        if self.constant(index) is not None:
+            return symmetric(self.constant(index), dtype=dtype)
         if (self.index, index) not in self.ranges:
             return around(0, 0)  # of a tensor without elements, or that no example reached
         pair = self.ranges[self.index, index]
@@ -129,7 +151,7 @@ class Pass:
                 f"{name!r} becomes {pair[0]:.3g} to {pair[1]:.3g} on representative_data, which has no int8; leave its "
                 "layer in float32 with keep_float, or change the data"
             )
-        return around(*pair)
+        return around(*pair) if dtype == "int8" else symmetric(np.array(pair), dtype=dtype)
 
     def is_integer(self, index):
         """Return whether tensor `index` has a twin by now."""
@@ -148,7 +170,7 @@ class Pass:
                 self._constants[key] = add_constant(self.editor, self.graph, value, grid, name)
             return self._constants[key]
         source = self._twins.get((index, self.grids.get(index)))
-        if source is None or self.grids[index].dtype != grid.dtype:
+        if source is None:
             source = self.floating(index)
         twin = add_twin(self.editor, self.graph, index, grid)
         self._twins[index, grid] = twin

@@ -48,10 +48,20 @@ ALWAYS_INTEGERS = (
 JOINING = {"CONCATENATION": 0, "MAXIMUM": 0, "MINIMUM": 0, "PACK": 0, "SELECT": 1, "SELECT_V2": 1}
 # Ops that compute, with any grids for inputs and output.
 COMPUTING = ("ADD", "BATCH_MATMUL", "MEAN", "MUL", "RELU", "RELU6", "SQUARED_DIFFERENCE", "SUB", "SUM")
+# Of these, those with kernels for int16, and the version of the op from which on. Two in a row compute in int16, for one
+# f * c + i * g, which carries the memory of a recurrent layer on: what int8 rounds off would add up there.
+WIDE = {"ADD": 3, "MUL": 4, "SUB": 5}
 PEEPHOLES = (9, 10, 11)  # inputs of a fused LSTM
 # Ops with weights (input 1) and a bias (input 2): {op: axis of the weights that has a scale for each place}.
 WEIGHTED = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 _WITH_INTEGERS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4}  # versions
+
+
+def in_a_row(editor, operators):
+    """Return the ops in `WIDE` of which one takes what another makes."""
+    able = [operator for operator in operators if editor.name(operator) in WIDE]
+    between = {i for each in able for i in each.outputs} & {i for each in able for i in each.inputs}
+    return [each for each in able if not between.isdisjoint([*each.inputs, *each.outputs])]
 
 
 def prepare(work, operators):
@@ -95,16 +105,26 @@ def _same(work, operator):
     return True
 
 
+def joined(work, operator):
+    """Return the inputs of an op in `JOINING` that it chooses from, constants left out."""
+    return [i for i in operator.inputs[JOINING[work.editor.name(operator)] :] if work.constant(i) is None]
+
+
+def joint_dtype(kind, dtypes):
+    """Return which integers hold what an op in `JOINING` makes of parts held by `dtypes`."""
+    enough = all if kind in ("CONCATENATION", "PACK") else any  # a long record need not be as fine as a memory
+    return "int16" if enough(dtype == "int16" for dtype in dtypes) else "int8"
+
+
 def _joining(work, operator):
-    first = JOINING[work.editor.name(operator)]
-    parts = operator.inputs[first:]
-    present = [work.grid(i) for i in parts if work.is_integer(i)]
-    if not present:
+    kind, parts = work.editor.name(operator), joined(work, operator)
+    if not any(work.is_integer(i) for i in parts):
         return False
     (output,) = operator.outputs
-    wide = [grid for grid in present if grid.dtype == "int16"]  # the cell state of a fused LSTM
-    grid = wide[0] if wide else present[0] if len({work.grid(i) for i in parts}) == 1 else work.grid(output)
-    inputs = [*operator.inputs[:first], *(work.integer(i, grid) for i in parts)]
+    grids = {work.grid(i) for i in parts}
+    grid = grids.pop() if len(grids) == 1 else work.grid(output)
+    first = JOINING[kind]
+    inputs = [*operator.inputs[:first], *(work.integer(i, grid) for i in operator.inputs[first:])]
     work.keep(operator, inputs, [work.define(output, grid)])
     return True
 
@@ -112,16 +132,20 @@ def _joining(work, operator):
 def _computing(work, operator):
     if not all(work.is_float(i) for i in operator.outputs):
         return False
-    inputs = [_int8(work, i) if work.is_float(i) else i for i in operator.inputs]
-    work.keep(operator, inputs, [work.define(i, work.grid(i)) for i in operator.outputs])
+    if work.is_wide(operator):
+        if hasattr(operator.builtinOptions, "potScaleInt16"):
+            operator.builtinOptions.potScaleInt16 = False  # any scale will do
+        inputs = [_in(work, i, "int16") for i in operator.inputs]
+        version = WIDE[work.editor.name(operator)]
+    else:
+        inputs = [_in(work, i, "int8") if work.is_float(i) else i for i in operator.inputs]
+        version = 2
+    work.keep(operator, inputs, [work.define(i, work.grid(i)) for i in operator.outputs], version=version)
     return True
 
 
-def _int8(work, index):
-    grid = work.grid(index)
-    if grid.dtype == "int8":
-        return work.integer(index)
-    return work.integer(index, work.range_grid(index))
+def _in(work, index, dtype):
+    return work.integer(index, work.grid_in(index, dtype))
 
 
 def _weighted(work, operator):
@@ -130,11 +154,11 @@ def _weighted(work, operator):
     kernel, shift = work.constant(weights), None if bias == ABSENT else work.constant(bias)
     if kernel is None or (bias != ABSENT and shift is None):
         return False
-    source = _int8(work, x)
+    source = _in(work, x, "int8")
     grid = symmetric(kernel, axis=WEIGHTED[kind])
     inputs = [source, work.integer(weights, grid), ABSENT]
     if bias != ABSENT:
-        inputs[2] = _bias(work, bias, work.grid(x), grid)
+        inputs[2] = _bias(work, bias, work.grid_in(x, "int8"), grid)
     work.keep(operator, inputs, [work.define(i, work.grid(i)) for i in operator.outputs], version=_WITH_INTEGERS[kind])
     return True
 
@@ -160,7 +184,7 @@ def _lstm(work, operator):
     if work.fixed[cell].scale > 2.0**-9:  # the kernel's tanh takes cells below 64
         return False
     inputs = list(operator.inputs)
-    inputs[0] = _int8(work, operator.inputs[0])
+    inputs[0] = _in(work, operator.inputs[0], "int8")
     for place in (*range(1, 12), 16):
         if inputs[place] != ABSENT:
             weights = work.constant(inputs[place])
@@ -170,7 +194,7 @@ def _lstm(work, operator):
     for place in range(12, 16):
         if inputs[place] != ABSENT:
             kernel = symmetric(work.constant(operator.inputs[place - 11]))
-            inputs[place] = _bias(work, operator.inputs[place], work.grid(operator.inputs[0]), kernel)
+            inputs[place] = _bias(work, operator.inputs[place], work.grid_in(operator.inputs[0], "int8"), kernel)
     for place, state in ((18, hidden), (19, cell)):
         if not work.is_integer(state):  # no op writes it: the file remembers
             work.define(state, work.fixed[state], variable=True)
@@ -210,7 +234,11 @@ def _carried_grids(work, operator, body):
                 share(inside, [arrives, leaves])
         prepare(inside, body.operators)
     return [
-        None if not work.is_float(start) else work.grid(start) if arrives == leaves else inside.range_grid(leaves)
+        None
+        if not work.is_float(start)
+        else work.grid(start)
+        if arrives == leaves
+        else inside.range_grid(leaves, inside.dtype(leaves))
         for start, arrives, leaves in ends
     ]
 

@@ -14,8 +14,8 @@ from zoo.export.tflite.fuse import LSTM, RNN
 from zoo.layers import LayerNormLSTMCell, PeepholeLSTMCell
 from zoo.layers.cell import state_sizes
 
-# Steps, on targets with room. In benchmarks/forms.py unrolled is always quicker at 5, nearly always at 10, by when a small
-# layer's file can be twice as large.
+# Steps, on targets with room. In benchmarks/forms.py unrolled is always quicker at 5, and nearly always at 10, where a
+# small layer's file can be twice as large.
 UNROLLED_UP_TO = 5
 _ALL_BUT_FULL_INT8 = [scheme for scheme in SCHEMES if scheme != "full_int8"]
 
