@@ -34,7 +34,9 @@ WORDS = sorted({word for text in TEXTS for word in text.split()})
 PIECES = st.one_of(
     st.text(max_size=8),
     st.sampled_from([*WORDS, *map(str.upper, WORDS)]),
-    st.sampled_from(["n't", "N'T", "'s", "\u2019", "##", "[UNK]", "[PAD]", "\x85", "\u3000", "İ", "K", "Σ", "x" * 101]),
+    st.sampled_from(
+        ["n't", "N'T", "'s", "\u2019", "##", "[UNK]", "[PAD]", "\x85", "\u3000", "İ", "K", "Σ", "a" * 100, "a" * 101]
+    ),
 )
 
 
