@@ -48,7 +48,7 @@ ALWAYS_INTEGERS = (
 JOINING = {"CONCATENATION": 0, "MAXIMUM": 0, "MINIMUM": 0, "PACK": 0, "SELECT": 1, "SELECT_V2": 1}
 # Ops that compute, with any grids for inputs and output.
 COMPUTING = ("ADD", "BATCH_MATMUL", "MEAN", "MUL", "RELU", "RELU6", "SQUARED_DIFFERENCE", "SUB", "SUM")
-# Of these, those with kernels for int16, and the version of the op from which on. Two in a row compute in int16, for one
+# Of these, those with kernels for int16, and the version of the op from which on. Two in a row compute in int16, as in
 # f * c + i * g, which carries the memory of a recurrent layer on: what int8 rounds off would add up there.
 WIDE = {"ADD": 3, "MUL": 4, "SUB": 5}
 PEEPHOLES = (9, 10, 11)  # inputs of a fused LSTM
