@@ -147,9 +147,9 @@ class _Skipped(list):
     def __init__(self, path, allowed):
         self.path, self.allowed = path, allowed
 
-    def add(self, place, reason):
+    def add(self, place, reason, advice="correct it"):
         if not self.allowed:
-            raise DataError(f"{self.path}, {place}: {reason}; correct it, or set skip_bad=True to leave such out.")
+            raise DataError(f"{self.path}, {place}: {reason}; {advice}, or set skip_bad=True to leave such out.")
         self.append((place, reason))
 
 
@@ -262,15 +262,16 @@ def _checked(panels, channels, found_season, season, look_back, horizon, skipped
     needed = {"train": look_back + horizon, "validation": horizon, "test": horizon}
     kept = []
     for panel in panels:
-        short = {split: panel.span(split)[1] - panel.span(split)[0] for split in SPLITS}
-        short = [split for split in SPLITS if short[split] < needed[split]]
+        sizes = [(split, panel.span(split)[1] - panel.span(split)[0]) for split in SPLITS]
+        short = [(split, steps) for split, steps in sizes if steps < needed[split]]
+        reason = short and (
+            f"has {len(panel.values)} steps, of them {short[0][1]} in the {short[0][0]} split, expected at least "
+            f"{needed[short[0][0]]} there for look_back={look_back} and horizon={horizon}"
+        )
+        if short and len(panels) == 1:
+            raise DataError(f"{skipped.path}: {reason}: shorten them, or give a longer series.")
         if short:
-            first, end = panel.span(short[0])
-            reason = (
-                f"has {len(panel.values)} steps, of them {end - first} in the {short[0]} split, expected at least "
-                f"{needed[short[0]]} there for look_back={look_back} and horizon={horizon}"
-            )
-            skipped.add(f"series {panel.name!r}" if panel.name else "the series", reason)
+            skipped.add(f"series {panel.name!r}", reason, "shorten them")
         else:
             kept.append(panel)
     if not kept:
