@@ -26,13 +26,13 @@ import numpy as np
 if __package__:
     from zoo.export import contents
     from zoo.export.contents import DataError
-    from zoo.export.session import Session, answer, chunks, latency_ms
+    from zoo.export.session import Session, answer, chunks, joined, latency_ms
 
     _PROGRAM = "-P", "-m", "zoo.export.runner"  # -P: no module of the working folder
 else:  # in a bundle
     import contents
     from contents import DataError
-    from session import Session, answer, chunks, latency_ms
+    from session import Session, answer, chunks, joined, latency_ms
 
     _PROGRAM = (__file__,)
 PATIENCE = 600  # seconds for the check of one model, some forty invocations
@@ -58,6 +58,8 @@ def run(folder, path, task, name=None):
 def run_in_chunks(folder, path, task, name=None):
     """Yield what a bundle's model says of the file at `path` after each chunk: (share of the file heard, the answer).
 
+    Of outputs that are sequences the task is given all frames up to then, of others the last value.
+
     Args:
         folder: the bundle.
         path: what the task reads.
@@ -68,15 +70,18 @@ def run_in_chunks(folder, path, task, name=None):
     streaming = [entry["name"] for entry in card["models"] if "chunk" in entry]
     if name is None and not streaming:
         raise DataError("the bundle has no file that reads in chunks; export it with streaming")
-    session = Session(contents.model_path(folder, card, name or streaming[0]))
+    path_of_model = contents.model_path(folder, card, name or streaming[0])
+    session = Session(path_of_model)
     if not session.streams:
         raise DataError(
             f"{name} reads a clip at once; the files that read in chunks are {', '.join(streaming) or 'none'}"
         )
     card = {**card, "labels": contents.read_labels(folder, card), "assets": contents.read_assets(folder, card)}
-    pieces = chunks(session, task.read(path, card))
+    pieces, said = chunks(session, task.read(path, card)), []
+    entry = next(entry for entry in card["models"] if entry["name"] == path_of_model.name)
     for heard, piece in enumerate(pieces, 1):
-        yield heard / len(pieces), task.answer(session(piece), card)
+        said.append(session(piece))
+        yield heard / len(pieces), task.answer(joined(said, entry.get("leads")), card)
 
 
 def check(folder):

@@ -225,13 +225,15 @@ def answer(session, arrays, leads=None):
     if not session.streams:
         return session(arrays)
     session.reset()
-    said = [session(chunk) for chunk in chunks(session, arrays)]
+    return joined([session(chunk) for chunk in chunks(session, arrays)], leads)
+
+
+def joined(said, leads=None):
+    """Return {output: array} of all chunks up to now, from what a streaming file said of each and `leads` as above."""
     leads = leads or {}
     return {
-        name: said[-1][name]
-        if leads.get(name) is None
-        else np.concatenate([one[name] for one in said], axis=1)[:, leads[name] :]
-        for name in session.outputs
+        name: last if leads.get(name) is None else np.concatenate([one[name] for one in said], axis=1)[:, leads[name] :]
+        for name, last in said[-1].items()
     }
 
 

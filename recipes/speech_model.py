@@ -50,7 +50,8 @@ def network(features, outputs, *, cell, layers, units, channels, dropout, stream
         x = keras.layers.BatchNormalization(center=False, scale=False, momentum=0.9, name="normalise")(x)
     else:
         heard = ops.any(ops.abs(x - padding) > 1e-3, axis=-1, keepdims=True)  # another runtime's logarithm may differ
-        kept = ops.cast(heard, "float32")
+        until_end = ops.flip(ops.cumsum(ops.flip(ops.cast(heard, "float32"), axis=1), axis=1), axis=1)
+        kept = ops.minimum(until_end, 1)  # up to the last frame that was heard: silence within counts
         x = MaskedNorm(name="normalise")(x, kept)
     for index, (size, stride) in enumerate(_CONVOLUTIONS, 1):
         past = size - 1 if streaming else size // 2

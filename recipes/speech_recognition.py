@@ -42,6 +42,7 @@ class SpeechRecognition(Recipe):
 
     name = "speech_recognition"
     metric_name = "characters right"  # 1 - character error rate
+    masks = "right_padded"  # what the network leaves out is at the end: exported files may have ops of their own for it
     device_file = device.__file__  # what a bundle's runner does around the model
 
     data: str = setting("demo", "demo (synthetic digits), or a folder: manifest.jsonl or .csv, AN4, LibriSpeech")
