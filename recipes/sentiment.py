@@ -1,6 +1,10 @@
 """Sentiment: which of a few opinions a text holds, from its words.
 
-zoo train sentiment --data reviews.csv --out runs/reviews
+    zoo train sentiment --data reviews.csv --out runs/reviews
+
+SST-2, sentences alone and no vectors from elsewhere, the mean of three seeds: 82.5% (naive Bayes: 82.2%). Training took
+147 s on 2 shared CPU cores. By `python benchmarks/sentiment_sst2.py`, in docs/results/sentiment-sst2.json. Published:
+84.9% by an LSTM that has vectors from elsewhere and learns from the treebank's phrases too (Tai et al., 2015).
 """
 
 import json

@@ -221,3 +221,36 @@ def test_a_card_that_is_not_of_this_task_is_refused(tmp_path):
 def test_the_demo_set_is_learnt():
     _, scores = Sentiment().train(verbose=0)
     assert scores["accuracy"] > 0.95  # its grammar has no exceptions; the majority is half
+
+
+def test_the_figures_that_are_printed_are_those_that_were_measured():
+    measured = json.loads((ROOT / "docs" / "results" / "sentiment-sst2.json").read_text())
+    page = (ROOT / "docs" / "sentiment.md").read_text()
+
+    def percent(*values):
+        return " | ".join(f"{100 * value:.1f}" for value in values)
+
+    assert f"| {percent(*measured['test_accuracy'].values())} |" in page
+    assert f"words reaches {percent(measured['floor']['test'])}." in page
+    assert f"naive Bayes reaches {percent(measured['floor']['validation'])};" in page
+    for name, row in measured["variants"].items():
+        figures = f"{percent(row['validation_accuracy'])} | {row['parameters']:,} | {row['training_seconds']:.0f}"
+        assert f"| {name} | {figures} |" in page
+    history = measured["history"]
+    for name, key in (("training loss", "loss"), ("development loss", "val_loss")):
+        assert f"| {name} | {' | '.join(f'{value:.3f}' for value in history[key])} |" in page
+    assert f"| development accuracy | {percent(*history['val_accuracy'])} |" in page
+    for name, file in measured["files"].items():
+        assert (
+            f"| {name} | {percent(file['accuracy'])} | {file['bytes'] / 1024:.0f} | {file['latency_ms']:.3f} |" in page
+        )
+    test, failure = measured["test"], measured["failure"]
+    assert f"the model reaches {percent(test['accuracy'])}." in page
+    for label, row in zip(("0", "1"), test["confusion"], strict=True):
+        assert f"| is {label} | {row[0]} | {row[1]} | {percent(test['labels'][label]['f1'])} |" in page
+    difference = max(file["difference"] for name, file in measured["files"].items() if name.startswith("float32"))
+    assert f"at most {difference:.1e} of a probability" in page
+    assert failure["text"] in page and f"{percent(failure['probability'])}% to the other label" in page
+    head = sys.modules[Sentiment.__module__].__doc__
+    assert f"{percent(measured['test_accuracy']['mean'])}% (naive Bayes: {percent(measured['floor']['test'])}%)" in head
+    assert f"{measured['variants'][measured['chosen']]['training_seconds']:.0f} s" in head
