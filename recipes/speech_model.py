@@ -5,8 +5,7 @@ import math
 import keras
 from keras import ops
 
-from zoo.layers import GRUCell, LogMel, LSTMCell, Recurrent, RunningLevel
-from zoo.layers.masked_norm import MaskedNorm
+from zoo.layers import GRUCell, LogMel, LSTMCell, MaskedNorm, Recurrent, RunningLevel
 
 MELS, FRAME_MS, HOP_MS, FLOOR = 40, 25.0, 10.0, 1e-10
 _CONVOLUTIONS = ((5, 2), (5, 2))  # size and stride

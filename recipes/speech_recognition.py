@@ -195,11 +195,11 @@ class SpeechRecognition(Recipe):
             split: "train", "validation" or "test".
             search: as `transcribe` takes it; none for greedy decoding.
         """
-        inputs, texts = self._inputs(split)
+        inputs, texts = self.inputs(split)
         heard = self.transcribe(model.predict(inputs, batch_size=32, verbose=0), **search)
         return {"cer": _error_rate(texts, heard), "wer": _word_error_rate(texts, heard), "utterances": len(texts)}
 
-    def _inputs(self, split):
+    def inputs(self, split):
         """Return (inputs, texts) of a split as the model takes them, with silence up to its length."""
         sounds, texts = self.load().select(split)
         inputs = np.zeros(
@@ -232,13 +232,13 @@ class SpeechRecognition(Recipe):
 
     def held_out(self, count):
         """Return (inputs, texts) of up to `count` test utterances, which training never saw, spread over the split."""
-        inputs, texts = self._inputs("test")
+        inputs, texts = self.inputs("test")
         chosen = np.linspace(0, len(texts) - 1, min(count, len(texts))).round().astype(int)
         return inputs[chosen], [texts[row] for row in chosen]
 
     def representative(self):
         """Return up to 100 training utterances, spread over the split, for the schemes that calibrate."""
-        inputs, _ = self._inputs("train")
+        inputs, _ = self.inputs("train")
         return inputs[np.linspace(0, len(inputs) - 1, min(100, len(inputs))).round().astype(int)]
 
     def example(self):

@@ -113,4 +113,4 @@ ATTENTION = [
     ),
 ]
 
-RECIPES = ["keyword_spotting", "forecasting"]
+RECIPES = ["keyword_spotting", "forecasting", "speech_recognition"]

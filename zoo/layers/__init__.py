@@ -17,6 +17,7 @@ from zoo.layers.lif import LIF, LIFCell
 from zoo.layers.linear_recurrence import LinearCell, LinearRecurrence
 from zoo.layers.log_mel import LogMel
 from zoo.layers.lstm_cell import LSTMCell
+from zoo.layers.masked_norm import MaskedNorm
 from zoo.layers.min_gru import MinGRU, MinGRUCell
 from zoo.layers.min_lstm import MinLSTM, MinLSTMCell
 from zoo.layers.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
@@ -63,6 +64,7 @@ __all__ = [
     "LinearCell",
     "LinearRecurrence",
     "LogMel",
+    "MaskedNorm",
     "MaxPooling",
     "MinGRU",
     "MinGRUCell",
