@@ -136,7 +136,7 @@ class Sentiment(Recipe):
 
         from zoo.layers import Annotation, AttentionPooling, IndRNN, MaxPooling, WordDropout
 
-        start = self._start()
+        start = self._start
         tokens = keras.Input((length,), dtype="int32", name="tokens")
         x = Annotation(json.dumps([self.labels, self._learnt.decode()]), name="vocabulary")(tokens)
         x = WordDropout(self.word_dropout, seed=self.seed, name="word_dropout")(x)
@@ -156,8 +156,9 @@ class Sentiment(Recipe):
         x = keras.layers.Dense(len(self.labels), activation="softmax", name="probabilities")(x)
         return keras.Model(tokens, x, name="sentiment")
 
+    @cached_property
     def _start(self):
-        """Return what the embeddings start from, float32 (tokens, width)."""
+        """What the embeddings start from, float32 (tokens, width)."""
         from zoo.data import word_vectors
 
         tokens = self.words.tokens
