@@ -116,7 +116,7 @@ def plan(model, *, format, target="linux", scheme="float32", time_steps=None, st
 def choose(uses, *, format, target, scheme="float32", masks="any"):
     """Return the `Plan` for the recurrent layers in `uses`, a list of `Use`."""
     choices, covered = [], set()
-    for use in (replace(use, right_padded=masks == "right_padded") for use in uses):
+    for use in (replace(use, right_padded=masks == "right_padded", scheme=scheme) for use in uses):
         if use.within in covered:
             covered.add(use.path)
             continue
@@ -188,6 +188,7 @@ def native_run(use, plan):
     try:
         if found is None:
             raise Unsuitable(f"no rule for {type(use.layer).__name__} in {plan.format}")
-        return _check_native(found, replace(use, right_padded=plan.masks == "right_padded"), plan.target, plan.scheme)
+        use = replace(use, right_padded=plan.masks == "right_padded", scheme=plan.scheme)
+        return _check_native(found, use, plan.target, plan.scheme)
     except Unsuitable as why:
         raise ExportError(f"{use.path} cannot be native: {why}; leave it out of the plan's overrides") from None

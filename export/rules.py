@@ -25,6 +25,7 @@ class Use:
         initial_state: whether the model gives it an initial state.
         within: path of the Bidirectional (or other recurrent layer) that calls it, or None.
         right_padded: whether the plan was promised that masks leave out the ends of sequences and nothing else.
+        scheme: that the file is to be written in.
     """
 
     layer: object
@@ -34,6 +35,7 @@ class Use:
     initial_state: bool
     within: str | None
     right_padded: bool = False
+    scheme: str = "float32"
 
     @property
     def cell(self):

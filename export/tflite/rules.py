@@ -65,6 +65,8 @@ def peephole_lstm(use, target):
     _check_use(use, target)
     if target == "mcu":
         raise Unsuitable("the LSTM of TFLite Micro has no peepholes")
+    if cell.projection is not None and use.scheme == "full_int8":  # LiteRT 2.3: those of cells beyond are taken as 0
+        raise Unsuitable("the op's integer kernel has peepholes for as many cells as the projection is wide")
 
     def weights():
         projection = None if cell.projection is None else _value(cell.projection_kernel).T

@@ -22,6 +22,7 @@ EXAMPLES = sequences(40, STEPS, FEATURES, spread=1.0)
 LAYERS = {
     "lstm": lambda: keras_layers.LSTM(24, return_sequences=True),
     "peephole_lstm": lambda: layers.PeepholeLSTM(24, return_sequences=True),
+    "coupled": lambda: layers.PeepholeLSTM(24, coupled=True, return_sequences=True),
     "projected": lambda: layers.PeepholeLSTM(32, projection=20, return_sequences=True),
     "both_ways": lambda: keras_layers.Bidirectional(keras_layers.LSTM(24, return_sequences=True)),
     "gru": lambda: keras_layers.GRU(24, return_sequences=True),

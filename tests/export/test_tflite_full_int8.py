@@ -19,6 +19,9 @@ LAYERS = {
     "lstm": (lambda: K.LSTM(24, return_sequences=True), "native"),
     "lstm_backwards": (lambda: K.LSTM(24, go_backwards=True), "native"),
     "peephole_lstm": (lambda: layers.PeepholeLSTM(24, return_sequences=True), "native"),
+    "coupled": (lambda: layers.PeepholeLSTM(24, coupled=True, return_sequences=True), "native"),
+    "projected": (lambda: layers.PeepholeLSTM(24, projection=12, return_sequences=True), "loop"),
+    "projected_coupled": (lambda: layers.PeepholeLSTM(24, projection=12, coupled=True), "loop"),
     "gru_loop": (lambda: K.GRU(24, return_sequences=True), "loop"),
     "gru_unrolled": (lambda: K.GRU(24, return_sequences=True), "unrolled"),
     "gru_backwards": (lambda: K.GRU(24, go_backwards=True), "loop"),
@@ -62,6 +65,17 @@ def test_a_recurrent_layer_computes_in_integers_and_stays_close(name, tmp_path):
     assert histogram.get("WHILE", 0) == (form == "loop")
     assert histogram.get("UNIDIRECTIONAL_SEQUENCE_LSTM", 0) == (form == "native")
     assert histogram["QUANTIZE"] + histogram["DEQUANTIZE"] <= 8 + STEPS  # no op in the steps went back to float
+
+
+def test_a_projected_lstm_with_peepholes_is_no_op_in_integers(tmp_path):
+    """LiteRT's integer kernel has peepholes for the first cells only, as many as the projection is wide."""
+    model = keras.Sequential([keras.Input((STEPS, FEATURES), name="x"), layers.PeepholeLSTM(24, projection=12)])
+    for scheme, form in (("float32", "native"), ("full_int8", "loop")):
+        (choice,) = export.plan(model, format="tflite", target="android", scheme=scheme).choices
+        assert choice.form == form
+    assert "has peepholes for as many cells" in choice.reason
+    with pytest.raises(ExportError, match="cannot be native: the op's integer kernel has peepholes for as many cells"):
+        int8(model, tmp_path / "m.tflite", "native")
 
 
 class FrontEnd(K.Layer):
