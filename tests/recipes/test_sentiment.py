@@ -52,6 +52,21 @@ def test_the_vocabulary_is_of_the_training_texts_and_of_the_size_asked_for(vocab
     assert all(token.removeprefix("##") in seen for token in recipe.words.tokens[2:])
 
 
+def test_embeddings_start_from_the_vectors_of_a_file_and_what_each_word_speaks_for(tmp_path):
+    path = tmp_path / "vectors.txt"
+    path.write_text("good 1 2 3\nbad -1 -2 -3\nunseen 5 5 5\n")
+    recipe = Sentiment(vectors=path, prior=True)
+    places = {token: place for place, token in enumerate(recipe.words.tokens)}
+    start = recipe.model().get_layer("embedding").get_weights()[0]
+    assert start.shape == (len(places), 4)
+    np.testing.assert_allclose(start[places["good"], 1:], -start[places["bad"], 1:])
+    np.testing.assert_allclose(start[places["good"], 2:] / start[places["good"], 1], [2, 3], rtol=1e-6)
+    texts, labels = recipe.load().select("train")
+    having = np.array(["dreadful" in text.split() for text in texts])
+    speaks_for = (having & (labels == 1)).sum() - (having & (labels == 0)).sum()
+    assert np.sign(start[places["dreadful"], 0]) == np.sign(speaks_for) != 0
+
+
 def test_a_text_is_cut_at_the_end_that_is_asked_for():
     text = "the plot was good , but the cast was dull ."
     ids = Sentiment().words.encode(text)
