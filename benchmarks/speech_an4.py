@@ -134,7 +134,6 @@ def score(options):
             "files": score_files(recipe, model, inputs, texts, outputs),
             "training_seconds": trained["seconds"],
             "trained_on": "jax",
-            "validation_by_epoch": [round(rate, 4) for rate in trained["history"]["val_error_rate"]],
         },
     )
 

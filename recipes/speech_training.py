@@ -52,8 +52,12 @@ class Batches(keras.utils.PyDataset):
     def __len__(self):
         return self._count
 
+    def rows(self, index):
+        """Return which utterances a batch has."""
+        return self._batches[index % len(self._batches)][1]  # another epoch may have one batch less
+
     def __getitem__(self, index):
-        bucket, rows = self._batches[index % len(self._batches)]  # another epoch may have one batch less
+        bucket, rows = self._batches[index % len(self._batches)]
         x = np.full((len(rows), self.lengths[bucket], self._drawn[0].shape[1]), self.padding, np.float32)
         y = np.zeros((len(rows), self._widest), np.int32)
         for row, sound, label in zip(rows, x, y, strict=True):
@@ -109,7 +113,6 @@ class ErrorRate(keras.callbacks.Callback):
 
     Args:
         batches: `Batches` of the validation split, without augmentation.
-        texts: as the batches' `labels`: the right classes.
         rate: function of (right texts, texts heard).
         spell: function from classes to a text.
     """
@@ -119,10 +122,13 @@ class ErrorRate(keras.callbacks.Callback):
         self.batches, self.rate, self.spell = batches, rate, spell
 
     def on_epoch_end(self, epoch, logs):
-        right, heard = [], []
+        heard = {}  # by utterance, as some fill up several batches
         for index in range(len(self.batches)):
-            x, y = self.batches[index]
+            x, _ = self.batches[index]
             outputs = ops.convert_to_numpy(self.model.predict_on_batch(x))
-            heard += [self.spell(device.collapse(one)) for one in outputs]
-            right += [self.spell(row[row > 0]) for row in y]
-        logs["val_error_rate"] = self.rate(right, heard)
+            heard |= {
+                row: self.spell(device.collapse(one))
+                for row, one in zip(self.batches.rows(index), outputs, strict=True)
+            }
+        right = [self.spell(label) for label in self.batches.labels]
+        logs["val_error_rate"] = self.rate(right, [heard[row] for row in range(len(right))])
