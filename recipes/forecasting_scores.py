@@ -12,7 +12,7 @@ class Scores:
     """Means over all known values of all windows, which come in any number of batches.
 
     With y a value, f its forecast (the median), q[p] its p-quantile, s the channel's standard deviation in training, n
-    the mean absolute error of the naive forecast there (last season's value):
+    the mean absolute error of the naive forecast (last season's value) before the test split:
 
         mse            mean ((y - f) / s)^2             mae     mean |y - f| / s
         smape          mean 200 |y - f| / (|y| + |f|)   mase    mean |y - f| / n

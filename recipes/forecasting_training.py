@@ -1,9 +1,12 @@
 """How the networks of the forecasting recipe learn: by gradient, by a readout in closed form, and their quantiles."""
 
+import warnings
+
 import keras
 import numpy as np
 from keras import ops
 
+from zoo.errors import DataError
 from zoo.layers import RidgeReadout
 from zoo.recipes.forecasting_networks import SCALED
 
@@ -89,9 +92,16 @@ def fit_readout(recipe, model, *, most):
             if known.any():
                 yield features[known][:, None], targets[known][:, None]  # each window a sequence of one step
 
-    for features, targets in batches("train", most):
+    found = {split: list(batches(split, most)) for split in ("train", "validation")}
+    for split, those in found.items():
+        if not those:
+            raise DataError(
+                f"{recipe.data}: every window of the {split} split misses a value of its future, and network "
+                "'echo_state' learns from whole ones: take network='segrnn', or a shorter horizon."
+            )
+    for features, targets in found["train"]:
         readout.add(features, targets)
-    dense = readout.solve(batches("validation", most))
+    dense = readout.solve(found["validation"])
     model.get_layer("readout").set_weights(dense.get_weights())
     return {"ridge": readout.ridge, "val_mse": {str(ridge): error for ridge, error in readout.errors.items()}}
 
@@ -104,7 +114,9 @@ def measure_quantiles(recipe, model):
         learnt = learner.predict_on_batch(past)
         errors.append((future - learnt[:, -2:-1]) / learnt[:, -1:] - learnt[:, :-2])
     errors = np.concatenate(errors)
-    offsets = np.nan_to_num(np.nanquantile(errors, layer.levels, axis=0))  # (levels, horizon, channels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a step whose every value is missing: its offsets are 0
+        offsets = np.nan_to_num(np.nanquantile(errors, layer.levels, axis=0))  # (levels, horizon, channels)
     offsets[layer.levels.index(0.5)] = 0.0  # the median is what was learnt
     layer.offset.assign(np.moveaxis(_in_order(offsets, layer.levels.index(0.5)), 0, -1))
 

@@ -121,6 +121,18 @@ def test_missing_values_go_in(trained):
     assert np.isfinite(model.predict(past, verbose=0)).all()
 
 
+def test_steps_that_validation_never_saw_have_quantiles_too(tmp_path):
+    rows = [f"{1900 + t}," + ("" if t == 73 else f"{np.sin(t):.5f}") for t in range(100)]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["year,y", *rows]))
+    settings = {"data": path, "look_back": 12, "horizon": 10, "units": 8, "epochs": 1}  # one window validates
+    with pytest.raises(DataError, match=r"every window of the validation split misses a value .* network='segrnn'"):
+        Forecasting(**settings, network="echo_state").train(verbose=0)
+    model, scores = Forecasting(**settings).train(verbose=0)
+    assert not np.any(model.get_layer("quantiles").offset[3]) and np.any(model.get_layer("quantiles").offset[4])
+    assert np.isfinite(scores["mse"])
+
+
 def test_it_says_the_same_after_saving(trained, tmp_path):
     from zoo import recipes
 
@@ -232,6 +244,22 @@ def test_files_take_missing_values_as_the_model_does(bundle, file):
 
 
 @pytest.mark.on_tensorflow
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_as_many_channels_as_quantiles_are_not_mistaken_for_them(format, tmp_path):
+    """TFLite's converter multiplies (..., 7, 7) by (..., 7, 1) as if it were (..., 1, 7)."""
+    steps, names = np.arange(300), [f"c{number}" for number in range(len(LEVELS))]
+    rows = [",".join([str(1800 + t), *(f"{10**n * np.sin(t + n):.5g}" for n in range(len(names)))]) for t in steps]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join([",".join(["year", *names]), *rows]))
+    recipe = Forecasting(data=path, look_back=24, horizon=24, units=8)
+    model, (past, _) = recipe.model(), recipe.held_out(1)
+    file = {"tflite": export.to_tflite, "onnx": export.to_onnx}[format](model, tmp_path / f"a.{format}")
+    (got,) = Session(file)({"history": past}).values()
+    off = np.abs(got - model.predict(past, verbose=0)).max(axis=(0, 1, 3)) / recipe.load().spread()
+    assert off.max() < 1e-5  # float32: sums in another order
+
+
+@pytest.mark.on_tensorflow
 def test_a_bundle_forecasts_from_a_csv_without_the_zoo(bundle, waves, tmp_path):
     recipe, model, folder = bundle
     blocked = "import sys; sys.modules |= dict.fromkeys(['zoo', 'keras', 'tensorflow', 'pandas']); "
@@ -313,6 +341,17 @@ def test_a_device_explains_files_that_are_no_table(tmp_path):
 def test_a_device_refuses_outputs_of_another_model():
     with pytest.raises(DataError, match=r"gives \(6, 1, 7\); expected \(steps, 2 channels, 7 quantiles\)"):
         forecasting_device.answer({"forecast": np.zeros((1, 6, 1, 7))}, CARD)
+
+
+def test_the_recipes_first_lines_are_what_was_measured():
+    from zoo.recipes import forecasting
+
+    root = Path(__file__).parents[2]
+    measured = json.loads((root / "docs" / "results" / "forecasting-etth1.json").read_text())
+    errors, seconds = measured["errors"]["96"], measured["training_seconds"].values()
+    text = " ".join(forecasting.__doc__.split())
+    assert f"MSE {errors['mse']['mean']:.3f}, MAE {errors['mae']['mean']:.3f}, the mean of two seeds" in text
+    assert measured["seeds"] == 2 and f"{min(seconds):.0f} to {max(seconds):.0f} s" in text
 
 
 def test_the_device_file_imports_numpy_alone():

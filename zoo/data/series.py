@@ -80,14 +80,13 @@ class Series:
         return np.nanstd(np.concatenate([panel.values[: panel.validation] for panel in self.panels]), axis=0)
 
     def naive_errors(self):
-        """Return the mean absolute error of last season's value on the train split, float64 (panels, channels).
+        """Return the mean absolute error of last season's value before the test split, float64 (panels, channels).
 
-        What MASE divides by. Where the train split is no longer than a season, or repeats itself, the last value's.
+        What MASE divides by. Where those steps are no longer than a season, or repeat themselves, the last value's.
         """
         errors = np.empty((len(self.panels), len(self.channels)))
         for row, panel in zip(errors, self.panels, strict=True):
-            train = panel.values[: panel.validation]
-            for channel, values in enumerate(train.T):
+            for channel, values in enumerate(panel.values[: panel.test].T):
                 for lag in (self.season, 1):
                     steps = np.abs(values[lag:] - values[:-lag])
                     row[channel] = np.nanmean(steps) if np.isfinite(steps).any() else 0.0
