@@ -1,7 +1,10 @@
 """The speech recogniser: its face, its network, its loss, and that it learns."""
 
 import itertools
+import json
 import math
+import sys
+from pathlib import Path
 
 import jiwer
 import keras
@@ -261,3 +264,28 @@ def test_wrong_settings_stop_before_any_work(settings, says):
 def test_the_demo_set_is_learnt():
     _, scores = SpeechRecognition(units=64, epochs=20).train(verbose=0)
     assert scores["cer"] < 0.3  # unheard synthetic voices; a text of nothing has 1
+
+
+def test_the_figures_that_are_printed_are_those_that_were_measured():
+    root = Path(__file__).parents[2]
+    measured = json.loads((root / "docs" / "results" / "speech_recognition-an4.json").read_text())
+    page = (root / "docs" / "speech_recognition.md").read_text()
+    test, validation = measured["test"], measured["validation"]
+    for row, rates in (
+        ("greedy", test["greedy"]),
+        ("beam search with the words and word pairs of the training texts", test["with_training_texts"]),
+        ("greedy, validation speakers", validation["greedy"]),
+        ("beam search, validation speakers", validation["with_training_texts"]),
+    ):
+        assert f"| {row} | {100 * rates['cer']:.1f} | {100 * rates['wer']:.1f} |" in page
+    for name, file in measured["files"].items():
+        assert f"| {name} | {100 * file['cer']:.1f} | {100 * file['wer']:.1f} | {file['bytes'] / 1024:.0f} |" in page
+    for shown in (
+        f"{measured['parameters']:,}",
+        f"{measured['training_seconds']:.0f} s",
+        f"{measured['settings']['epochs']} epochs",
+    ):
+        assert shown in page
+    first_lines = sys.modules[SpeechRecognition.__module__].__doc__
+    assert f"{100 * test['greedy']['cer']:.1f}% of the characters" in first_lines
+    assert f"{100 * test['greedy']['wer']:.1f}% of the words" in first_lines
