@@ -44,7 +44,6 @@ class SpeechRecognition(Recipe):
     """
 
     name = "speech_recognition"
-    metric_name = "characters right"  # 1 - character error rate
     masks = "right_padded"  # what the network leaves out is at the end: exported files may have ops of their own for it
     device_file = device.__file__  # what a bundle's runner does around the model
 
@@ -56,6 +55,7 @@ class SpeechRecognition(Recipe):
     dropout: float = setting(0.4, "share of the recurrent layers' outputs that training drops", least=0.0)
     streaming: bool = setting(False, "look at the past only, so that a file can answer while it listens")
     alphabet: str = setting(ENGLISH, "the characters of the texts, beside the space")
+    dictionary: str = setting("", "a pronouncing dictionary (CMU's format), to write phones; empty for characters")
     sample_rate: int = setting(8000, "Hz; recordings are converted; of features it says nothing", above=0)
     seconds: float = setting(4.0, "the longest utterance in seconds, and what an exported file hears", above=0.0)
     epochs: int = setting(30, "passes over the training utterances", least=1)
@@ -76,12 +76,24 @@ class SpeechRecognition(Recipe):
     @cached_property
     def _transcripts(self):
         settings = {name: getattr(self, name) for name in ("sample_rate", "seconds", "alphabet", "skip_bad")}
-        return load_transcripts(self.data, step=_SUBSAMPLING / device.FRAMES, **settings)
+        step = _SUBSAMPLING / device.FRAMES
+        return load_transcripts(self.data, step=step, pronounce=self._pronunciations, **settings)
+
+    @cached_property
+    def _pronunciations(self):
+        from zoo.data.pronunciations import Pronunciations
+
+        return Pronunciations(self.dictionary) if self.dictionary else None
+
+    @property
+    def metric_name(self):
+        """What `metric` gives: 1 - the error rate of characters or phones."""
+        return "phones right" if self.dictionary else "characters right"
 
     @property
     def labels(self):
-        """What the model's outputs stand for: the blank, which is "", the space, the alphabet."""
-        return ("", " ", *self.alphabet)
+        """What the model's outputs stand for: the blank, which is "", and the space and the alphabet, or the phones."""
+        return ("", *self._pronunciations.phones) if self.dictionary else ("", " ", *self.alphabet)
 
     @property
     def chunk(self):
@@ -151,7 +163,9 @@ class SpeechRecognition(Recipe):
         best = keras.callbacks.EarlyStopping(
             "val_error_rate", mode="min", patience=self.epochs, restore_best_weights=True
         )
-        errors = speech_training.ErrorRate(validation, _error_rate, lambda classes: device.spell(classes, self.labels))
+        errors = speech_training.ErrorRate(
+            validation, self._error_rate, lambda classes: device.spell(classes, self.labels)
+        )
         history = network.fit(
             training, epochs=self.epochs, callbacks=[errors, best, *callbacks], shuffle=False, verbose=verbose
         ).history
@@ -174,7 +188,7 @@ class SpeechRecognition(Recipe):
             sounds, texts = self.load().select(split)
             made.append(
                 speech_training.Batches(
-                    *(extract, sounds, [[classes[character] for character in text] for text in texts]),
+                    *(extract, sounds, [[classes[one] for one in self._pieces(text)] for text in texts]),
                     lengths=lengths,
                     padding=speech_model.silence(given, self.streaming),
                     batch_size=self.batch_size,
@@ -184,14 +198,18 @@ class SpeechRecognition(Recipe):
             )
         return made
 
+    def _pieces(self, text):
+        """Return the labels of which a text is made."""
+        return text.split() if self.dictionary else text
+
     def _frames(self, split):
         """Return the lengths of a split's utterances in frames of features."""
         return [len(sound) * device.FRAMES / self.load().rate for sound in self.load().select(split)[0]]
 
     def evaluate(self, model, *, split="test", **search):
-        """Return {"cer": ..., "wer": ..., "utterances": ...} of a model on one split.
+        """Return {"cer": ..., "wer": ..., "utterances": ...} of a model on one split, of phones "per" in place of both.
 
-        The error rates are jiwer's: wrong, missing and added characters or words, over those of the texts.
+        The error rates are jiwer's: wrong, missing and added characters, words or phones, over those of the texts.
 
         Args:
             model: as `train` returns it.
@@ -200,7 +218,9 @@ class SpeechRecognition(Recipe):
         """
         inputs, texts = self.inputs(split)
         heard = self.transcribe(model.predict(inputs, batch_size=32, verbose=0), **search)
-        return {"cer": _error_rate(texts, heard), "wer": _word_error_rate(texts, heard), "utterances": len(texts)}
+        rate, words = self._error_rate(texts, heard), _word_error_rate(texts, heard)
+        rates = {"per": rate} if self.dictionary else {"cer": rate, "wer": words}
+        return rates | {"utterances": len(texts)}
 
     def inputs(self, split):
         """Return (inputs, texts) of a split as the model takes them, with silence up to its length."""
@@ -226,8 +246,8 @@ class SpeechRecognition(Recipe):
         return [" ".join(beam_search(one, self.labels, **search)[0][0].split()) for one in outputs]
 
     def metric(self, outputs, labels):
-        """Return 1 - character error rate, from a model's or an exported file's outputs and the right texts."""
-        return 1 - _error_rate(list(labels), self.transcribe(outputs))
+        """Return 1 - the error rate of characters or phones, from outputs of a model or file and the right texts."""
+        return 1 - self._error_rate(list(labels), self.transcribe(outputs))
 
     def decode(self, outputs):
         """Return what was said, from one utterance's outputs, (1, frames, labels)."""
@@ -249,11 +269,11 @@ class SpeechRecognition(Recipe):
         inputs, texts = self.held_out(1)
         return inputs, texts[0]
 
+    def _error_rate(self, texts, heard):
+        import jiwer
 
-def _error_rate(texts, heard):
-    import jiwer
-
-    return float(jiwer.cer(texts, heard))
+        # Phones stand between spaces, as words do.
+        return _word_error_rate(texts, heard) if self.dictionary else float(jiwer.cer(texts, heard))
 
 
 def _word_error_rate(texts, heard):

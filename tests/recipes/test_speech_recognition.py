@@ -245,6 +245,20 @@ def test_given_features_make_a_model_of_features(tmp_path):
     assert recipe.chunk == 20 and scores["utterances"] == 3
 
 
+def test_a_dictionary_makes_a_recogniser_of_phones(own, tmp_path):
+    (tmp_path / "dictionary").write_text("yes Y EH S\nno N OW\n")
+    recipe = SpeechRecognition(**BRIEF | own, dictionary=tmp_path / "dictionary")
+    assert recipe.labels == ("", "EH", "N", "OW", "S", "Y") and recipe.metric_name == "phones right"
+    outputs = np.eye(6)[None, [5, 1, 1, 0, 4]]
+    assert recipe.decode(outputs) == "Y EH S"
+    assert recipe.metric(outputs, ["Y EH S"]) == 1 and recipe.metric(outputs, ["N OW"]) == 1 - 3 / 2
+    model, scores = recipe.train(verbose=0)
+    inputs, texts = recipe.inputs("test")
+    assert set(texts) <= {"Y EH S", "N OW"}
+    assert scores["per"] == jiwer.wer(texts, recipe.transcribe(model.predict(inputs, verbose=0)))
+    assert "cer" not in scores
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

@@ -55,7 +55,7 @@ class Transcripts:
         return sounds, [self.texts[row] for row in rows]
 
 
-def load_transcripts(data, *, sample_rate, seconds, alphabet=ENGLISH, step=0.04, skip_bad=False):
+def load_transcripts(data, *, sample_rate, seconds, alphabet=ENGLISH, pronounce=None, step=0.04, skip_bad=False):
     """Load recordings of whole sentences and what is said in them.
 
     What lies in a folder is recognised by its layout: `manifest.jsonl` or `manifest.csv` with the columns path and text
@@ -68,7 +68,9 @@ def load_transcripts(data, *, sample_rate, seconds, alphabet=ENGLISH, step=0.04,
         sample_rate: int, Hz, of the result; arrays of features keep the rate of their layout.
         seconds: float, the longest utterance that is accepted.
         alphabet: str, the characters of a text beside the space.
-        step: float, seconds of sound behind each output of the network, which can say one character.
+        pronounce: a `zoo.data.pronunciations.Pronunciations`, by which the texts become phones with spaces between
+            them, or None.
+        step: float, seconds of sound behind each output of the network, which can say one character or phone.
         skip_bad: bool, leave out utterances that cannot be used and list them in `skipped` (default: the first is an
             error).
 
@@ -95,8 +97,10 @@ def load_transcripts(data, *, sample_rate, seconds, alphabet=ENGLISH, step=0.04,
     for utterance in utterances:
         try:
             text = _fit_text(utterance.text, alphabet, utterance.where)
+            if pronounce is not None:
+                text = pronounce(text, utterance.where)
             sound, rate = _read(utterance, sample_rate, seconds)
-            _check_room(text, len(sound) / rate, step, utterance.where)
+            _check_room(text if pronounce is None else text.split(), len(sound) / rate, step, utterance.where)
         except DataError as error:
             if not skip_bad:
                 raise DataError(f"{str(error)[:-1]}, or set skip_bad=True to leave such utterances out.") from error
@@ -186,13 +190,13 @@ def _fit_text(text, alphabet, where):
     return text
 
 
-def _check_room(text, seconds, step, where):
-    """CTC says one character a step, and needs a blank between two that are alike."""
-    needed = len(text) + sum(one == next for one, next in itertools.pairwise(text))
-    steps = int(seconds / step)
+def _check_room(said, seconds, step, where):
+    """CTC says one character (or phone) a step, and needs a blank between two that are alike."""
+    needed = len(said) + sum(one == next for one, next in itertools.pairwise(said))
+    steps, kind = int(seconds / step), "characters" if isinstance(said, str) else "phones"
     if needed > steps:
         raise DataError(
-            f"{where}: {len(text)} characters in {seconds:.2f} s, expected at most one in {step:g} s, alike ones"
+            f"{where}: {len(said)} {kind} in {seconds:.2f} s, expected at most one in {step:g} s, alike ones"
             f" twice as far apart ({steps} steps, {needed} needed): check that text and recording belong together."
         )
 
