@@ -33,6 +33,9 @@ class Batches(keras.utils.PyDataset):
         self._widest = max(map(len, labels))
         self._count = None
         self._plan()
+        if len({bucket for bucket, _ in self._batches}) == 1:  # Keras would take the only length seen for the only one
+            self.lengths = self.lengths[-1:]
+            self._batches = [(0, rows) for _, rows in self._batches]
 
     def _plan(self):
         """Draw the utterances' features, and group them into batches of similar lengths."""
@@ -46,6 +49,9 @@ class Batches(keras.utils.PyDataset):
             rows = np.concatenate([rows, self._random.choice(rows, -len(rows) % self.batch_size)])
             self._batches += [(bucket, rows[i : i + self.batch_size]) for i in range(0, len(rows), self.batch_size)]
         self._batches = [self._batches[i] for i in self._random.permutation(len(self._batches))]
+        other = next((i for i, (bucket, _) in enumerate(self._batches) if bucket != self._batches[0][0]), 0)
+        if other > 1:  # Keras on TensorFlow looks at two batches to find out which sizes vary
+            self._batches[1], self._batches[other] = self._batches[other], self._batches[1]
         if self._count is None:
             self._count = len(self._batches)
 

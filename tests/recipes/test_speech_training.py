@@ -42,6 +42,19 @@ def test_training_changes_the_utterances_anew_for_each_epoch():
     assert [made[index][0].sum() for index in range(len(made))] != before
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_the_first_two_batches_differ_in_length_where_any_do(seed):
+    """By these Keras on TensorFlow decides which sizes vary; a batch of another size ends the training."""
+    _, _, made = batches(seed=seed)
+    assert len({made[index][0].shape[1] for index in range(len(made))}) > 1
+    assert made[0][0].shape != made[1][0].shape
+    few = [np.ones((10, 3), "float32")] * 3
+    alike = speech_training.Batches(
+        lambda given, augment: given, few, [[1]] * 3, lengths=LENGTHS, padding=0.0, batch_size=2
+    )
+    assert {alike[index][0].shape[1] for index in range(len(alike))} == {48}  # in case others get longer in training
+
+
 def test_validation_stays_as_it_is():
     _, _, made = batches()
     before = [made[index][0] for index in range(len(made))]
