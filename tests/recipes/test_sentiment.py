@@ -269,3 +269,18 @@ def test_the_figures_that_are_printed_are_those_that_were_measured():
     head = sys.modules[Sentiment.__module__].__doc__
     assert f"{percent(measured['test_accuracy']['mean'])}% (naive Bayes: {percent(measured['floor']['test'])}%)" in head
     assert f"{measured['variants'][measured['chosen']]['training_seconds']:.0f} s" in head
+
+
+def test_the_figures_of_long_reviews_are_those_that_were_measured():
+    measured = json.loads((ROOT / "docs" / "results" / "sentiment-imdb.json").read_text())
+    page = (ROOT / "docs" / "sentiment.md").read_text()
+    chosen = measured["chosen"]
+    assert (
+        f"one seed: {100 * measured['test']['accuracy']:.1f} percent, reading the {chosen['keep']} of a review" in page
+    )
+    assert f"{chosen['length']} tokens." in page
+    for row in measured["cuts"]:
+        start = (
+            f"| {row['length']} | {row['keep']} | {100 * row['cut']:.0f}% | {100 * row['validation_accuracy']:.1f} | "
+        )
+        assert f"{start}{row['training_seconds']:.0f} |" in page
