@@ -111,7 +111,7 @@ class Forecasting(Recipe):
         scaled, level, spread = SeriesScale(None if window else series.spread(), name="scale")(history)
         ahead = getattr(forecasting_networks, self.network)(scaled, self)
         quantiles = ResidualQuantiles(LEVELS, name="quantiles")(ahead)
-        # Channels last for a while: TFLite takes a factor of each channel for one of each quantile if both are as many
+        # Channels last for a while: files took a factor of each channel for one of each quantile where both are as many
         quantiles = keras.layers.Permute((1, 3, 2), name="channels_last")(quantiles)
         sized = keras.layers.Multiply(name="sized")([quantiles, keras.ops.expand_dims(spread, 1)])
         raised = keras.layers.Add(name="raised")([sized, keras.ops.expand_dims(level, 1)])

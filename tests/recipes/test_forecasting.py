@@ -246,7 +246,7 @@ def test_files_take_missing_values_as_the_model_does(bundle, file):
 @pytest.mark.on_tensorflow
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
 def test_as_many_channels_as_quantiles_are_not_mistaken_for_them(format, tmp_path):
-    """TFLite's converter multiplies (..., 7, 7) by (..., 7, 1) as if it were (..., 1, 7)."""
+    """What the exporters trace was seen to multiply (..., 7, 7) by (..., 7, 1) as if it were (..., 1, 7)."""
     steps, names = np.arange(300), [f"c{number}" for number in range(len(LEVELS))]
     rows = [",".join([str(1800 + t), *(f"{10**n * np.sin(t + n):.5g}" for n in range(len(names)))]) for t in steps]
     path = tmp_path / "a.csv"

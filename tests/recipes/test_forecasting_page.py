@@ -1,0 +1,43 @@
+"""The figures of docs/forecasting.md are those that were measured."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "forecasting.md").read_text()
+
+
+def recorded(name):
+    return json.loads((DOCS / "results" / f"{name}.json").read_text())
+
+
+def test_the_errors_of_each_horizon_are_on_the_page():
+    measured = recorded("forecasting-etth1")
+    for horizon, found in measured["errors"].items():
+        published, beside = measured["published"][horizon], measured["beside"][horizon]
+        cells = [f"{found[n]['mean']:.3f} ± {found[n]['off']:.3f}" for n in ("mse", "mae")]
+        cells += [f"{published['mse']:.3f}", f"{published['mae']:.3f}", f"{beside['coverage']['mean']:.3f}"]
+        assert f"| {horizon} | {' | '.join(cells)} |" in PAGE
+    seconds = measured["training_seconds"].values()
+    assert f"{measured['seeds']} seeds" in PAGE and f"{min(seconds):.0f} to {max(seconds):.0f} s" in PAGE
+    windows = [each["windows"]["mean"] for each in measured["beside"].values()]
+    assert windows == [2880 - int(horizon) + 1 for horizon in measured["errors"]]  # every one, none dropped
+
+
+def test_the_files_are_on_the_page():
+    measured = recorded("forecasting-files")
+    assert f"{measured['model']['mse']:.4f} / {measured['model']['mae']:.4f}" in PAGE
+    for name, found in measured["files"].items():
+        row = f"| {name} | {found['mse']:.4f} | {found['mae']:.4f} | {found['bytes'] / 1024:.0f} | "
+        assert row + f"{found['latency_ms']:.2f} |" in PAGE
+
+
+def test_the_m4_scores_are_on_the_page():
+    measured = recorded("forecasting-m4-weekly")
+    ours, naive = measured["mean"], measured["naive"]
+    assert f"| ours | {ours['smape']:.3f} | {ours['mase']:.3f} |" in PAGE
+    assert f"| the last value | {naive['smape']:.3f} | {naive['mase']:.3f} |" in PAGE
+    # the organisers' figures for the same forecast: so that the scores are the competition's, to the digits they print
+    assert naive == pytest.approx(measured["published"]["naive"], abs=0.001)
