@@ -276,7 +276,7 @@ def test_wrong_settings_stop_before_any_work(settings, says):
 
 @pytest.mark.slow
 def test_the_demo_set_is_learnt():
-    _, scores = SpeechRecognition(units=64, epochs=20).train(verbose=0)
+    _, scores = SpeechRecognition(units=64, epochs=10, batch_size=12).train(verbose=0)
     assert scores["cer"] < 0.3  # unheard synthetic voices; a text of nothing has 1
 
 
