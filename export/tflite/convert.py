@@ -51,7 +51,8 @@ def convert(saved_model, out, inputs, outputs, scheme, target, examples, io_dtyp
     check_builtin(editor)
     if scheme == "full_int8":
         ends = _ends(editor, inputs, outputs, states) if io_dtype == "int8" else ()
-        full_int8(editor, calibrate(editor, examples, len(states)), ends=ends)
+        wide = "int16" if target == "mcu" else "float32"
+        full_int8(editor, calibrate(editor, examples, len(states)), wide=wide, ends=ends)
     elif scheme in _STORED:
         _STORED[scheme](editor)
     _name_ends(editor, inputs, outputs)

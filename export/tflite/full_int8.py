@@ -10,25 +10,28 @@ from zoo.export.tflite.integers import add_constant, add_twin, around, symmetric
 from zoo.export.trace import FLOAT_SCOPE
 
 
-def full_int8(editor, ranges, *, ends=()):
+def full_int8(editor, ranges, *, wide, ends=()):
     """Bring the model in `editor` to integers, in place.
 
     What becomes int8: every op that TFLite has in int8, its weights (symmetric, one scale for each output channel of
     dense and convolutional layers, one for each matrix of a fused LSTM) and its activations (one scale for each tensor,
     from the least and the greatest value seen), the bodies of loops included. Biases become int32, the cell state of a
-    fused LSTM int16. What stays float32, between ops that convert: ops without an int8 kernel, such as logarithms and
-    powers, and all of a layer with `quantizable = False` or named in `keep_float`.
+    fused LSTM int16. Two sums, differences or products in a row compute in `wide`: f * c + i * g is how a recurrent
+    layer carries its memory on, and what int8 rounds off would add up there. What stays float32, between ops that
+    convert: ops without an int8 kernel, such as logarithms and powers, and all of a layer with `quantizable = False` or
+    named in `keep_float`.
 
     What it costs: every weight and activation moves by up to half a step of 1/255 of its range, and what lies outside
-    the ranges seen is cut off. What it gives: a file of little more than a quarter, and integer arithmetic, which is
-    all that some microcontrollers have.
+    the ranges seen is cut off. What it gives: a file of little more than a quarter, products of matrices in integers,
+    and nothing but integers where `wide` is int16 and all ops have them.
 
     Args:
         editor: the float model.
         ranges: `zoo.export.tflite.ranges.Ranges` that saw the model run on examples.
+        wide: "float32", which processors have in their fastest kernels, or "int16" for those that have integers alone.
         ends: inputs and outputs that are to be integers too, of those that are float32.
     """
-    moved = Pass(editor, 0, ranges).run(ends=ends)
+    moved = Pass(editor, 0, ranges, wide=wide).run(ends=ends)
     for signature in editor.model.signatureDefs or []:
         for end in [*signature.inputs, *signature.outputs]:
             end.tensorIndex = moved.get(end.tensorIndex, end.tensorIndex)
@@ -41,11 +44,12 @@ class Pass:
         editor: the model.
         index: of the graph.
         ranges: what was seen of the float model.
+        wide: "int16" or "float32", in which two element-wise ops in a row compute.
         given: {input of the graph: Grid on which it arrives, None for as it is}.
     """
 
-    def __init__(self, editor, index, ranges, given=None):
-        self.editor, self.index, self.ranges = editor, index, ranges
+    def __init__(self, editor, index, ranges, *, wide, given=None):
+        self.editor, self.index, self.ranges, self.wide = editor, index, ranges, wide
         self.graph = editor.model.subgraphs[index]
         self.operators = []
         self.grids = {}  # of every float tensor that has a twin
@@ -103,18 +107,19 @@ class Pass:
         return self.editor.constant(self.graph, index) if self.is_float(index) else None
 
     def is_wide(self, operator):
-        """Return whether `operator` computes in int16."""
+        """Return whether int8 is too coarse for what `operator` computes."""
         return id(operator) in self._wide
 
-    def dtype(self, index):
-        """Return which integers hold tensor `index` where it is made."""
+    def holds_memory(self, index):
+        """Return whether tensor `index` is what ops that are wide made, or chosen from it."""
         producer = self.producers.get(index)
         kind = None if producer is None else self.editor.name(producer)
         if kind in integer_ops.SAME:
-            return self.dtype(producer.inputs[integer_ops.SAME[kind]])
+            return self.holds_memory(producer.inputs[integer_ops.SAME[kind]])
         if kind in integer_ops.JOINING:
-            return integer_ops.joint_dtype(kind, [self.dtype(i) for i in integer_ops.joined(self, producer)])
-        return "int16" if producer is not None and self.is_wide(producer) else "int8"
+            enough = all if kind in integer_ops.RECORDS else any
+            return enough(self.holds_memory(i) for i in integer_ops.joined(self, producer))
+        return producer is not None and self.is_wide(producer)
 
     def grid_in(self, index, dtype):
         """Return the grid of tensor `index` in integers of a type."""
@@ -136,7 +141,13 @@ class Pass:
             return integer_ops.OUTPUT_GRIDS[kind]
         if kind in integer_ops.SAME:
             return self.grid(producer.inputs[integer_ops.SAME[kind]])
-        return self.range_grid(index, self.dtype(index))
+        return self.range_grid(index, "int16" if self.wide == "int16" and self.holds_memory(index) else "int8")
+
+    def carried_grid(self, index):
+        """Return the grid of tensor `index` from one turn of a loop to the next, None for float32."""
+        if not self.holds_memory(index):
+            return self.range_grid(index)
+        return None if self.wide == "float32" else self.range_grid(index, self.wide)
 
     def range_grid(self, index, dtype="int8"):
         """Return the grid that the range seen of tensor `index` gives it."""

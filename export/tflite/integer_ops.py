@@ -46,10 +46,10 @@ ALWAYS_INTEGERS = (
 )
 # Ops that choose among numbers of several inputs, which must all be on the output's grid: {op: first of these inputs}.
 JOINING = {"CONCATENATION": 0, "MAXIMUM": 0, "MINIMUM": 0, "PACK": 0, "SELECT": 1, "SELECT_V2": 1}
+RECORDS = ("CONCATENATION", "PACK")  # of these, those that need not be as fine as the finest of their inputs
 # Ops that compute, with any grids for inputs and output.
 COMPUTING = ("ADD", "BATCH_MATMUL", "MEAN", "MUL", "RELU", "RELU6", "SQUARED_DIFFERENCE", "SUB", "SUM")
-# Of these, those with kernels for int16, and the version of the op from which on. Two in a row compute in int16, as in
-# f * c + i * g, which carries the memory of a recurrent layer on: what int8 rounds off would add up there.
+# Of these, the ones that compute in float32 or int16 where two come in a row, and the version that takes int16.
 WIDE = {"ADD": 3, "MUL": 4, "SUB": 5}
 PEEPHOLES = (9, 10, 11)  # inputs of a fused LSTM
 # Ops with weights (input 1) and a bias (input 2): {op: axis of the weights that has a scale for each place}.
@@ -110,12 +110,6 @@ def joined(work, operator):
     return [i for i in operator.inputs[JOINING[work.editor.name(operator)] :] if work.constant(i) is None]
 
 
-def joint_dtype(kind, dtypes):
-    """Return which integers hold what an op in `JOINING` makes of parts held by `dtypes`."""
-    enough = all if kind in ("CONCATENATION", "PACK") else any  # a long record need not be as fine as a memory
-    return "int16" if enough(dtype == "int16" for dtype in dtypes) else "int8"
-
-
 def _joining(work, operator):
     kind, parts = work.editor.name(operator), joined(work, operator)
     if not any(work.is_integer(i) for i in parts):
@@ -133,6 +127,8 @@ def _computing(work, operator):
     if not all(work.is_float(i) for i in operator.outputs):
         return False
     if work.is_wide(operator):
+        if work.wide == "float32":
+            return False
         if hasattr(operator.builtinOptions, "potScaleInt16"):
             operator.builtinOptions.potScaleInt16 = False  # any scale will do
         inputs = [_in(work, i, "int16") for i in operator.inputs]
@@ -214,16 +210,16 @@ def _while(work, operator):
     for index, graph in ((options.bodySubgraphIndex, body), (options.condSubgraphIndex, condition)):
         given = dict(zip(graph.inputs, grids, strict=True))
         wanted = grids if graph is body else [None] * len(graph.outputs)
-        type(work)(work.editor, index, work.ranges, given).run(wanted=wanted)
+        type(work)(work.editor, index, work.ranges, wide=work.wide, given=given).run(wanted=wanted)
     places = list(zip(operator.inputs, operator.outputs, grids, strict=True))
-    inputs = [i if grid is None else work.integer(i, grid) for i, _, grid in places]
+    inputs = [work.floating(i) if grid is None else work.integer(i, grid) for i, _, grid in places]
     work.keep(operator, inputs, [o if grid is None else work.define(o, grid) for _, o, grid in places])
     return True
 
 
 def _carried_grids(work, operator, body):
     """Return a grid for each tensor that a loop carries, None for those that are no floats."""
-    inside = type(work)(work.editor, operator.builtinOptions.bodySubgraphIndex, work.ranges)
+    inside = type(work)(work.editor, operator.builtinOptions.bodySubgraphIndex, work.ranges, wide=work.wide)
     ends = list(zip(operator.inputs, body.inputs, body.outputs, strict=True))
     for start, arrives, leaves in ends:
         if arrives != leaves and (work.index, start) in work.ranges:
@@ -234,11 +230,7 @@ def _carried_grids(work, operator, body):
                 share(inside, [arrives, leaves])
         prepare(inside, body.operators)
     return [
-        None
-        if not work.is_float(start)
-        else work.grid(start)
-        if arrives == leaves
-        else inside.range_grid(leaves, inside.dtype(leaves))
+        (work.grid(start) if arrives == leaves else inside.carried_grid(leaves)) if work.is_float(start) else None
         for start, arrives, leaves in ends
     ]
 

@@ -54,10 +54,10 @@ def _or_one(scale):
 class FakeQuantizedCell(CellWrapper):
     """A cell whose weights, inputs, gate inputs and states are rounded to int8 on their way into its products.
 
-        project'(x) = q(project(q(x)))        recur'(s) = q(recur(q(s)))        advance'(p, r, s) = advance(p, r, q(s))
+        project'(x) = q(project(q(x)))        recur'(s) = q(recur(q(s)))        advance'(p, r, s) = advance(p, r, s)
 
     with q(kernel) for each kernel. Trained so, a cell finds weights that lose little when it is exported in integers.
-    Biases, what is local to a unit, and the cell state of an LSTM stay as they are: files have more bits for them.
+    Biases, and the states where they are local to a unit, stay as they are: files have more bits for them.
 
     Args:
         cell: `Cell`.
@@ -77,8 +77,6 @@ class FakeQuantizedCell(CellWrapper):
 
     def advance(self, projected, recurrent, states, weights, noise=None):
         kernels = [_kernel(v, w) for v, w in zip(self.cell.advance_weights, weights, strict=True)]
-        finer = [i for i, name in enumerate(self.state_names) if name == "cell"]
-        states = [state if i in finer else fake_quantize(state) for i, state in enumerate(states)]
         return super().advance(projected, recurrent, states, kernels, noise)
 
 
