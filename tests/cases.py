@@ -113,4 +113,4 @@ ATTENTION = [
     ),
 ]
 
-RECIPES = ["keyword_spotting", "forecasting", "speech_recognition"]
+RECIPES = ["keyword_spotting", "forecasting", "sentiment", "speech_recognition"]

@@ -210,7 +210,9 @@ def test_error_of_the_server_is_said(publish, tmp_path):
 
 
 def test_unknown_name_is_answered_with_the_known_ones(tmp_path):
-    with pytest.raises(DataError, match=r"'fsd' is not a known data set, expected one of fsdd, speech_commands, imdb\."):
+    with pytest.raises(
+        DataError, match=r"'fsd' is not a known data set, expected one of fsdd, speech_commands, imdb\."
+    ):
         fetch("fsd", tmp_path)
 
 
