@@ -108,6 +108,19 @@ def test_a_stateful_model_is_compared_from_its_start(tmp_path):
     assert export.verify(model, path, examples).passed
 
 
+def test_what_keras_computes_otherwise_for_a_single_example_is_found(tmp_path):
+    """Keras' `add` takes (1, 1, n, 1) for a bias of n channels; of a larger batch it does not."""
+    x, y = keras.Input((3, 4, 4), name="x"), keras.Input((1, 4, 1), name="y")
+    given = {"x": np.zeros((1, 3, 4, 4), "float32"), "y": np.arange(4, dtype="float32").reshape(1, 1, 4, 1)}
+    model = keras.Model([x, y], x + y)
+    path = export.to_tflite(model, tmp_path / "wrong.tflite")
+    with pytest.raises(VerifyError, match=r"wrong\.tflite"):
+        export.verify(model, path, given)
+    model = keras.Model([x, y], y + x)
+    path = export.to_tflite(model, tmp_path / "right.tflite")
+    assert export.verify(model, path, given).passed
+
+
 def test_nan_is_no_match(written, inputs, monkeypatch):
     model, path = written["onnx"]
     original = Session.__call__
