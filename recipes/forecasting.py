@@ -111,11 +111,9 @@ class Forecasting(Recipe):
         scaled, level, spread = SeriesScale(None if window else series.spread(), name="scale")(history)
         ahead = getattr(forecasting_networks, self.network)(scaled, self)
         quantiles = ResidualQuantiles(LEVELS, name="quantiles")(ahead)
-        # Channels last for a while: files took a factor of each channel for one of each quantile where both are as many
-        quantiles = keras.layers.Permute((1, 3, 2), name="channels_last")(quantiles)
-        sized = keras.layers.Multiply(name="sized")([quantiles, keras.ops.expand_dims(spread, 1)])
-        raised = keras.layers.Add(name="raised")([sized, keras.ops.expand_dims(level, 1)])
-        forecast = keras.layers.Permute((1, 3, 2), name="forecast")(raised)
+        sized = keras.layers.Multiply(name="sized")([quantiles, _each_quantile(spread)])
+        # The level first: of a batch of one Keras' `add` takes a second operand of its shape for a bias of the quantiles.
+        forecast = keras.layers.Add(name="forecast")([_each_quantile(level), sized])
         return keras.Model(history, forecast, name="forecasting")
 
     def train(self, *, callbacks=(), verbose="auto"):
@@ -194,6 +192,13 @@ class Forecasting(Recipe):
         panel = series.panels[number]
         at = start + self.look_back - 1
         return series.cut(last, *self._sizes)[0], str(at if panel.times is None else panel.times[at])
+
+
+def _each_quantile(of_channels):
+    """From (batch, 1, channels) to (batch, 1, channels, 1)."""
+    from keras import ops
+
+    return ops.expand_dims(of_channels, -1)
 
 
 def _spread_over(rows, count):
