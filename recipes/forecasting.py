@@ -112,7 +112,7 @@ class Forecasting(Recipe):
         ahead = getattr(forecasting_networks, self.network)(scaled, self)
         quantiles = ResidualQuantiles(LEVELS, name="quantiles")(ahead)
         sized = keras.layers.Multiply(name="sized")([quantiles, _each_quantile(spread)])
-        # The level first: of a batch of one Keras' `add` takes a second operand of its shape for a bias of the quantiles.
+        # The level first: of a batch of one Keras' `add` would take it for a bias of as many quantiles as channels.
         forecast = keras.layers.Add(name="forecast")([_each_quantile(level), sized])
         return keras.Model(history, forecast, name="forecasting")
 
