@@ -130,7 +130,8 @@ without `checkpoint_every`. By `benchmarks/scaling.py`.
 ## Exported files
 
 One layer in float32, batch 1, one thread: how many times as fast our file runs as Keras' own export of the same model
-(for TFLite with a static signature). By `benchmarks/export_latency.py`.
+(for TFLite with a static signature); of layers that Keras does not have, as its export of ours. By
+`benchmarks/export_latency.py`.
 
 {export()}
 
