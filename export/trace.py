@@ -166,8 +166,35 @@ def for_inference(model):
             put(layer, "stateful", False)
         if layer.compute_dtype in ("float16", "bfloat16"):
             put(layer, "dtype_policy", keras.DTypePolicy("float32"))
+    distributed = [each for each in model._flatten_layers() if isinstance(each, keras.layers.TimeDistributed)]
     try:
-        yield
+        with calls_replaced({each: _all_steps_at_once(each) for each in distributed if "call" not in vars(each)}):
+            yield
     finally:
         for layer, name, value in reversed(settings):
             setattr(layer, name, value)
+
+
+def _all_steps_at_once(distributed):
+    """Return a call of a `TimeDistributed` that takes the steps for rows where their number is open.
+
+    Keras maps its layer over them with TensorFlow's `vectorized_map`, of which tf2onnx makes a file that goes wrong
+    wherever batch and number of steps differ.
+    """
+    original, layer = distributed.call, distributed.layer
+
+    def call(inputs, training=None, mask=None):
+        if inputs.shape[1] is not None:
+            return original(inputs, training=training, mask=mask)
+        options = {}
+        if layer._call_has_mask_arg and mask is not None:
+            options["mask"] = _as_rows(mask)
+        outputs = layer.call(_as_rows(inputs), **options)
+        batch, steps = keras.ops.shape(inputs)[:2]
+        return keras.ops.reshape(outputs, (batch, steps, *keras.ops.shape(outputs)[1:]))
+
+    return call
+
+
+def _as_rows(sequences):
+    return keras.ops.reshape(sequences, (-1, *keras.ops.shape(sequences)[2:]))

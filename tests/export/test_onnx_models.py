@@ -185,3 +185,17 @@ def test_time_steps_closes_an_open_time_axis(tmp_path):
     assert session(path).get_inputs()[0].shape == ["batch", 7, 5]
     (last,) = answers(path, {"x": sequences(2, 7, 5)}).values()
     assert last.shape == (2, 3)
+
+
+@pytest.mark.parametrize("make", [lambda: keras_layers.Dense(3), lambda: keras_layers.LSTM(3)], ids=["Dense", "LSTM"])
+def test_a_layer_at_each_of_an_open_number_of_steps_is_right_for_another_batch_than_steps(make, tmp_path):
+    inner = make()
+    frames = (4, 5) if isinstance(inner, keras_layers.LSTM) else (5,)
+    x = keras.Input((None, *frames), name="x")
+    model = randomise(keras.Model(x, keras_layers.TimeDistributed(inner)(x)), 0.3)
+    path = export.to_onnx(model, tmp_path / "m.onnx")
+    for batch, steps in ((3, 6), (6, 2)):
+        given = np.random.default_rng(0).normal(size=(batch, steps, *frames)).astype("float32")
+        expected = {name: value for name, value in model_answers(model, {"x": given}).items()}
+        assert_same(path, {"x": given}, expected, 1e-5)
+    assert "Loop" not in op_histogram(path)
