@@ -148,3 +148,9 @@ def test_the_figures_are_those_that_were_measured():
     ):
         table = {row["layer"]: row[ratio] for row in rows if (row["returns"], row["units"]) == (returns, 64)}
         assert f"| {', '.join(f'{table[name]:.1f}' for name in names)} |" in README
+
+
+def test_the_page_on_export_says_what_was_measured_of_training_with_rounding():
+    lost = {name: round(mean["points_lost"], 1) for name, mean in recorded("quantize_aware")["mean"].items()}
+    page = " ".join((ROOT / "docs" / "export.md").read_text().split())
+    assert f"{lost['after training']} points are lost after training alone, {lost['trained on, aware']} after" in page
