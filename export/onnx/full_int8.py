@@ -42,7 +42,7 @@ def full_int8(graph, ranges, *, ends=()):
         return nodes.add("DequantizeLinear", [small, *grid], output and [output])
 
     def rewrite(node, nodes):
-        if _is_convolution(rewriter, node):
+        if _is_convolution(rewriter, node) and node.input[0] in grids:  # within a loop nothing was seen of it
             _restore_convolution(rewriter, node, nodes, grids[node.input[0]][0])
             node.input[0] = on_grid(nodes, node.input[0])
         elif _is_product(rewriter, node):

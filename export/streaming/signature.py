@@ -125,6 +125,9 @@ def _as_function(operation, memory):
     def function(*args, **kwargs):
         signals = [leaf for leaf in keras.tree.flatten((args, kwargs.get("initial_state"))) if isinstance(leaf, Signal)]
         kinds = {signal.kind for signal in signals}
+        attended = kwargs.get("memory")
+        if isinstance(attended, Signal) and attended.kind != "constant":
+            raise ExportError(f"{operation.name} looks at all of its memory at once, which a stream has not reached")
         if hasattr(operation, "_run_through_graph") or isinstance(operation, keras.Sequential):
             return _run(operation, signals, memory)
         if isinstance(kwargs.get("mask"), Signal):

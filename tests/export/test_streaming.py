@@ -234,3 +234,12 @@ def test_a_mixed_precision_model_streams_in_float32(tmp_path):
     x = np.random.default_rng(1).normal(size=(1, 6, 4)).astype("float32")
     (said,) = streamed(model, path, x, 3, [None])
     np.testing.assert_allclose(said, np.asarray(model(x), "float32"), atol=3e-3)  # float16's own rounding
+
+
+def test_attention_to_a_memory_that_comes_in_chunks_is_refused():
+    words, frames = keras.Input((6, 4), name="words"), keras.Input((6, 3), name="frames")
+    cell = layers.AdditiveAttention(layers.LSTMCell(5), 3, 3)
+    decoder = layers.AttentiveRecurrent(cell, return_sequences=True, name="decoder")
+    model = keras.Model([words, frames], decoder(words, memory=frames))
+    with pytest.raises(ExportError, match="decoder looks at all of its memory at once"):
+        streaming_signature(model, batch_size=1, time_steps=2)
