@@ -14,7 +14,6 @@ plainly = {"derandomize": True, "deadline": None, "database": None, "phases": [P
 @example(seed=4)  # a stream forgot at the start of a chunk what a masked step repeats
 @example(seed=6)  # the variables of a folded cell in an ONNX loop were gone before they were read
 @example(seed=96)  # a TimeDistributed layer over an open number of steps went wrong in ONNX
-@example(seed=140)  # a stream took a chunk of what it attends to for all of it
 @example(seed=141)  # a convolution within an ONNX loop has no range in full_int8
 @settings(max_examples=1, **plainly)
 @seeds
