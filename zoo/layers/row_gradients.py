@@ -28,8 +28,8 @@ def _register():
     """Register the gradients of element-wise ops; return the names of these gradients by the names of the ops.
 
     Where the batch size is open, TensorFlow cannot see that two operands have one shape: its own gradient of each of
-    these ops compares their shapes and sums over what was broadcast, in every step, which takes longer than a small
-    step itself. As the rows of all operands are the same batch, their other sizes tell.
+    these ops compares their shapes and sums over what was broadcast, in every step, a good part of a small step's time.
+    As the rows of all operands are the same batch, their other sizes tell.
     """
 
     def choice(op, d_result):
