@@ -7,6 +7,8 @@ from zoo.layers.bptt import add_lists, recur_gradients
 
 
 def run_plain(step, inputs, fixed, carry, recur_weights, advance_weights, return_sequences):
+    """Run a `bptt.Step` over time, keep nothing for a backward pass; return the last carry, and all outputs or None."""
+
     def forward(carry, now):
         now = {**now, "fixed": fixed}
         recurrent = step.recur(step.recall(carry[:-1], now), recur_weights)
@@ -17,6 +19,7 @@ def run_plain(step, inputs, fixed, carry, recur_weights, advance_weights, return
 
 
 def run_trained(step, inputs, fixed, carry, recur_weights, advance_weights, return_sequences):
+    """Do as `run_plain`, with a gradient that replays the steps backward; see `zoo.layers.bptt`."""
     others = {name: value for name, value in inputs.items() if name != "projected"}
 
     @jax.custom_vjp

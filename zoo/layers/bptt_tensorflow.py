@@ -7,6 +7,7 @@ from zoo.layers.row_gradients import vjp
 
 
 def run_plain(step, inputs, fixed, carry, recur_weights, advance_weights, return_sequences):
+    """Run a `bptt.Step` over time, keep nothing for a backward pass; return the last carry, and all outputs or None."""
     steps = tf.shape(inputs["projected"])[0]
     outputs = time_arrays(carry[-1:] if return_sequences else [], steps)
 
@@ -21,6 +22,7 @@ def run_plain(step, inputs, fixed, carry, recur_weights, advance_weights, return
 
 
 def run_trained(step, inputs, fixed, carry, recur_weights, advance_weights, return_sequences):
+    """Do as `run_plain`, with a gradient that replays the steps backward; see `zoo.layers.bptt`."""
     others = {name: value for name, value in inputs.items() if name != "projected"}
     widths = len(carry), len(recur_weights), len(advance_weights)
 
