@@ -17,7 +17,7 @@ from zoo.export.rules import SCHEMES
 from zoo.export.session import Session, latency_ms
 from zoo.export.verification import named, run_examples
 from zoo.recipes import Forecasting
-from zoo.recipes.forecasting_scores import MIDDLE, Scores
+from zoo.recipes.forecasting.scores import MIDDLE, Scores
 
 
 def score_files(recipe, model):

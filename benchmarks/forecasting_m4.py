@@ -13,7 +13,7 @@ import numpy as np
 from record import record
 
 from zoo.recipes import Forecasting
-from zoo.recipes.forecasting_scores import LEVELS, Scores
+from zoo.recipes.forecasting.scores import LEVELS, Scores
 
 PUBLISHED = {"naive": {"smape": 9.161, "mase": 2.777}, "ES-RNN": {"smape": 7.817, "mase": 2.356}}
 

@@ -69,7 +69,7 @@ def score_files(recipe, model, inputs, texts, expected):
 
 def choose_search(recipe, model):
     """Return the options of the beam search with the fewest wrong words in validation, and their rates there."""
-    from zoo.recipes.ngram import NGram
+    from zoo.recipes.speech_recognition.ngram import NGram
 
     known = recipe.load().select("train")[1]
     language, words = NGram(known, ORDER, words=True), sorted({word for text in known for word in text.split()})

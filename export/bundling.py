@@ -41,17 +41,17 @@ def bundle(
 ):
     """Export a trained model in every format and scheme, verify each file in its runtime, and write the folder.
 
-    The folder holds the model files, `labels.json`, the runner (`run.py`, `session.py`, `contents.py`, `task.py`: NumPy
-    and one runtime), `example.npz` (an input and the model's output), `card.json` and `card.md` with `card.png` (all
-    that was measured); for microcontrollers also `model_data.cc` and `model_data.h`, the smallest of their files as C++
-    source. float32 files must equal the model; of int8 files the recipe's metric on held-out examples must not fall by
-    more than half a point.
+    The folder holds the model files, `labels.json`, the runner (`run.py`, `session.py`, `contents.py`, `task.py` and
+    what that imports: NumPy and one runtime), `example.npz` (an input and the model's output), `card.json` and
+    `card.md` with `card.png` (all that was measured); for microcontrollers also `model_data.cc` and `model_data.h`, the
+    smallest of their files as C++ source. float32 files must equal the model; of int8 files the recipe's metric on
+    held-out examples must not fall by more than half a point.
 
     Args:
         recipe: any object with a recipe's face: `name`, `labels`, `example()`, `held_out(count)`, `metric(outputs,
-            labels)`, `device_file`, and dataclass fields as settings; for "full_int8" also `representative()`, examples
-            from training. It may have `assets(model)`, {file name: bytes} of what else its device file needs, and
-            `masks`, as `zoo.export.plan` takes them.
+            labels)`, `device_files` (the task's own first, then those it imports), and dataclass fields as settings;
+            for "full_int8" also `representative()`, examples from training. It may have `assets(model)`, {file name:
+            bytes} of what else its device file needs, and `masks`, as `zoo.export.plan` takes them.
         model: the trained Keras model.
         folder: to create; it must not exist.
         formats: of "tflite", "onnx".
@@ -108,7 +108,9 @@ def _check_mcu(formats, schemes):
 
 
 def _fill(folder, recipe, model, formats, schemes, targets, streaming):
-    program = {name: module.__file__ for name, module in PROGRAM.items()} | {"task.py": recipe.device_file}
+    task, *shared = recipe.device_files
+    program = {name: module.__file__ for name, module in PROGRAM.items()} | {"task.py": task}
+    program |= {Path(source).name: source for source in shared}
     for name, source in program.items():
         shutil.copyfile(source, folder / name)
     (folder / contents.LABELS).write_text(json.dumps(list(recipe.labels), ensure_ascii=False), encoding="utf-8")

@@ -207,7 +207,7 @@ def main():
             return 0
         print(task.show(run(folder, options.path, task, options.file)))
         return 0
-    except (ValueError, OSError) as error:  # both DataErrors, this file's and the task's, are ValueErrors
+    except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

@@ -4,7 +4,7 @@ import importlib
 
 from zoo.errors import DataError, SettingError
 
-_RECIPES = {  # name: (class, one line); the file is the name's
+_RECIPES = {  # name: (class, one line); the folder is the name's
     "keyword_spotting": ("KeywordSpotting", "which of a few words was said, from raw audio"),
     "speech_recognition": ("SpeechRecognition", "what was said, character by character, from raw audio"),
     "sentiment": ("Sentiment", "which of a few opinions a text holds, from its words"),
@@ -15,7 +15,7 @@ _RECIPES = {  # name: (class, one line); the file is the name's
 def __getattr__(name):
     for module, (class_name, _) in _RECIPES.items():
         if name == class_name:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), class_name)
+            return getattr(importlib.import_module(f"{__name__}.{module}.recipe"), class_name)
     raise AttributeError(f"module 'zoo.recipes' has no attribute {name!r}; its recipes are {', '.join(__dir__())}")
 
 

@@ -27,6 +27,14 @@ def setting(default, help, *, least=None, above=None, choices=()):
     return field(default=default, metadata={"help": help, "least": least, "above": above, "choices": choices})
 
 
+def on_device(task, *shared):
+    """Return the files that a bundle needs to read and to answer: of the module `task`, and by name of recipes/device.
+
+    `task` has `read(path, card) -> {input: array}`, `answer(outputs, card)` and `show(answer) -> str`.
+    """
+    return (task.__file__, *(str(Path(__file__).with_name("device") / f"{name}.py") for name in shared))
+
+
 class Recipe:
     """A task with data, model and training; subclasses are frozen keyword-only dataclasses of `setting` fields.
 

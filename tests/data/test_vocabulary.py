@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from zoo.data.texts import load_texts
 from zoo.data.vocabulary import KINDS, learn_vocabulary, peer
 from zoo.errors import DataError
-from zoo.recipes import sentiment_device as device
+from zoo.recipes.sentiment import device
 
 TEXTS = [
     *load_texts("demo").select("train")[0],

@@ -14,7 +14,8 @@ from zoo import export
 from zoo.errors import DataError, SettingError, VerifyError
 from zoo.export import contents, runner
 from zoo.export.session import Session, answer
-from zoo.recipes import keyword_spotting_device
+from zoo.recipes import KeywordSpotting
+from zoo.recipes.keyword_spotting import device as keyword_spotting_device
 
 RATE, SECONDS, LABELS = 1000, 0.2, ("low", "high")
 
@@ -29,7 +30,7 @@ class Pitch:
     name = "pitch"
     labels = LABELS
     metric_name = "accuracy"
-    device_file = keyword_spotting_device.__file__
+    device_files = KeywordSpotting.device_files
 
     def held_out(self, count):
         labels = np.arange(count) % 2
@@ -72,7 +73,7 @@ def copied(made, tmp_path):
 def test_it_holds_what_a_device_needs_and_nothing_else(made):
     models = [f"pitch.{s}.{f}" for s in ("float32", "dynamic_int8") for f in ("tflite", "onnx")]
     others = ["card.json", "card.md", "card.png", "example.npz", "labels.json"]
-    others += ["contents.py", "run.py", "session.py", "task.py"]
+    others += ["contents.py", "labels.py", "run.py", "session.py", "settings.py", "sound.py", "task.py"]
     assert sorted(path.name for path in made.iterdir()) == sorted(models + others)
     card = json.loads((made / "card.json").read_text())
     assert {"metric", "latency_ms", "bytes", "sha256", "plan"} <= set(card["models"][0])
@@ -98,7 +99,7 @@ def test_its_runner_needs_neither_tensorflow_nor_the_zoo(made, tmp_path):
         assert {line.split()[0] for line in answer.stdout.splitlines()} == set(LABELS)
     checked = run("--check")
     assert checked.returncode == 0, checked.stdout
-    assert checked.stdout.count("ok ") == 10
+    assert checked.stdout.count("ok ") == 13  # four models, six of the runner, its labels, the example
     missing = run("nothing.wav")
     assert missing.returncode == 1
     assert "there is no file" in missing.stderr
@@ -227,7 +228,7 @@ def test_what_a_recipe_promises_of_its_masks_decides_the_form(masks, tmp_path):
 def test_verify_checks_every_file(made):
     report = export.verify(made)
     assert report.passed
-    assert len(report.checks) == 10
+    assert len(report.checks) == 13
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from zoo.cli import main
 from zoo.errors import DataError, VerifyError, ZooError
 from zoo.export import contents, runner
 from zoo.export.session import Session
-from zoo.recipes import keyword_spotting_device as task
+from zoo.recipes.keyword_spotting import device as task
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """Settings, run folders and the list of recipes, apart from any task."""
 
+import ast
 import json
 import subprocess
 import sys
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -150,3 +152,18 @@ def test_a_model_file_that_carries_code_is_refused(run):
     keras.Model(samples, keras.layers.Lambda(lambda x: x + 1)(samples)).save(folder / "model.keras")
     with pytest.raises(DataError, match="cannot be read as a Keras model"):
         recipes.load(folder)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_what_runs_on_a_device_imports_numpy_alone(name):
+    files = [Path(file) for file in recipes.get(name).device_files]
+    assert files[0].parent.name == name and files[0].name == "device.py"
+    ours = {"zoo", "contents", *(file.stem for file in files)}
+    for file in files:
+        tree = ast.walk(ast.parse(file.read_text()))
+        modules = [
+            node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+            for node in tree
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+        ]
+        assert {module.split(".")[0] for module in modules} - set(sys.stdlib_module_names) - ours <= {"numpy"}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from zoo.errors import SettingError
-from zoo.recipes.ctc_beam import beam_search
-from zoo.recipes.ngram import END, NGram
+from zoo.recipes.speech_recognition.ctc_beam import beam_search
+from zoo.recipes.speech_recognition.ngram import END, NGram
 
 LABELS = ("", " ", "A", "B")
 

@@ -5,8 +5,8 @@ import pytest
 
 from zoo.errors import SettingError
 from zoo.recipes import Forecasting
-from zoo.recipes.forecasting_scores import LEVELS
-from zoo.recipes.forecasting_views import anomalies, backtest, plot
+from zoo.recipes.forecasting.scores import LEVELS
+from zoo.recipes.forecasting.views import anomalies, backtest, plot
 
 SIZES = {"look_back": 12, "horizon": 4}
 

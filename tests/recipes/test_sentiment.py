@@ -14,8 +14,9 @@ from zoo import export, recipes
 from zoo.data import demo_reviews
 from zoo.errors import DataError, SettingError
 from zoo.export import contents, runner
-from zoo.recipes import Sentiment, sentiment_device
-from zoo.recipes.sentiment_training import Batches, trimmed
+from zoo.recipes import Sentiment
+from zoo.recipes.sentiment import device as sentiment_device
+from zoo.recipes.sentiment.training import Batches, trimmed
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"units": 5, "embedding": 6, "length": 24}

@@ -13,8 +13,9 @@ import pytest
 import soundfile
 
 from zoo.errors import DataError, SettingError
-from zoo.recipes import SpeechRecognition, speech_model, speech_training
-from zoo.recipes.ngram import NGram
+from zoo.recipes import SpeechRecognition
+from zoo.recipes.speech_recognition import networks, training
+from zoo.recipes.speech_recognition.ngram import NGram
 
 BRIEF = {"units": 5, "layers": 1, "channels": 6, "epochs": 1, "batch_size": 64}
 VARIANTS = pytest.mark.parametrize("streaming", [False, True], ids=["both directions", "streaming"])
@@ -40,7 +41,7 @@ def own(tmp_path_factory):
 def features_network(streaming, padding=0.0, features=13, **settings):
     x = keras.Input((None, features))
     settings = {"cell": "lstm", "layers": 2, "units": 5, "channels": 6, "dropout": 0.4, "seed": 0} | settings
-    return keras.Model(x, speech_model.network(x, 29, streaming=streaming, padding=padding, **settings))
+    return keras.Model(x, networks.network(x, 29, streaming=streaming, padding=padding, **settings))
 
 
 @VARIANTS
@@ -112,7 +113,7 @@ def test_the_loss_of_a_padded_batch_is_torchs_of_the_unpadded_utterances():
     logits = random.normal(size=(3, 12, 8)).astype("float32") * 2
     padded = logits.copy()
     for row, length in zip(padded, frames, strict=True):
-        row[length:] = speech_model.CERTAIN * np.eye(8)[0]
+        row[length:] = networks.CERTAIN * np.eye(8)[0]
     loss = keras.losses.CTC(reduction="none")(labels, padded)
     expected = ctc_of_torch(logits, labels, frames)
     np.testing.assert_allclose(keras.ops.convert_to_numpy(loss), expected, rtol=1e-4)  # float32, twelve sums of logs
@@ -167,14 +168,14 @@ def test_training_keeps_the_weights_of_the_epoch_with_the_fewest_errors(own):
 def test_what_was_trained_is_what_the_model_says(recipes, streaming):
     """The network of open length that was trained, and the model of fixed length with its front-end, agree."""
     recipe = recipes[streaming]
-    training, _ = recipe._batches()
-    network_input = keras.Input((None, training[0][0].shape[-1]))
+    batches, _ = recipe._batches()
+    network_input = keras.Input((None, batches[0][0].shape[-1]))
     network = keras.Model(network_input, recipe._network(network_input))
     model = recipe.model()
-    speech_model.copy_weights(network, model)
+    networks.copy_weights(network, model)
     (sound, *_), _ = recipe.load().select("test")
-    padding = speech_model.silence(0, streaming)
-    (features,) = speech_training.extractor(speech_model.front_end(8000, streaming), 8000, 0.5, 0)([sound], False)
+    padding = networks.silence(0, streaming)
+    (features,) = training.extractor(networks.front_end(8000, streaming), 8000, 0.5, 0)([sound], False)
     padded = np.full((1, 400, features.shape[1]), padding, "float32")
     padded[0, : len(features)] = features
     expected = keras.ops.convert_to_numpy(keras.ops.softmax(network.predict(padded, verbose=0)))

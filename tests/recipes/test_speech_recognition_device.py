@@ -1,6 +1,5 @@
 """What a device does around a speech recogniser: reading sound, and text from probabilities."""
 
-import inspect
 import itertools
 
 import numpy as np
@@ -9,8 +8,7 @@ import soundfile
 
 from zoo.data.audio import read_audio
 from zoo.errors import DataError
-from zoo.recipes import keyword_spotting_device
-from zoo.recipes import speech_recognition_device as device
+from zoo.recipes.speech_recognition import device
 
 LABELS = ["", " ", "A", "B"]
 CARD = {"settings": {"sample_rate": 8000, "seconds": 1.1}, "labels": LABELS}
@@ -100,8 +98,3 @@ def test_a_card_of_something_else_is_refused(tmp_path, value):
     soundfile.write(tmp_path / "a.wav", np.zeros(800), 8000)
     with pytest.raises(DataError, match="the card's sample_rate is"):
         device.read(tmp_path / "a.wav", {"settings": {"sample_rate": value, "seconds": 1.0}})
-
-
-def test_wavs_are_read_as_the_keyword_recipe_does():
-    for name in ("_setting", "_read_wav", "_resample"):
-        assert inspect.getsource(getattr(device, name)) == inspect.getsource(getattr(keyword_spotting_device, name))

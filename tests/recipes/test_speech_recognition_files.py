@@ -14,7 +14,7 @@ from zoo.cli import main
 from zoo.errors import ExportError
 from zoo.export import runner
 from zoo.recipes import SpeechRecognition
-from zoo.recipes import speech_recognition_device as device
+from zoo.recipes.speech_recognition import device
 
 pytestmark = pytest.mark.on_tensorflow
 

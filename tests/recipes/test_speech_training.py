@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from zoo.data.feature_augment import FeatureAugment
-from zoo.recipes import speech_model, speech_training
+from zoo.recipes.speech_recognition import networks, training
 
 LENGTHS = [16, 32, 48]
 
@@ -15,7 +15,7 @@ def batches(count=23, **options):
     sounds = [np.full((int(n), 3), i + 1, "float32") for i, n in enumerate(random.integers(5, 48, count))]
     labels = [[1 + i % 5] * (1 + i % 4) for i in range(count)]
     settings = {"lengths": LENGTHS, "padding": -9.0, "batch_size": 4} | options
-    return sounds, labels, speech_training.Batches(lambda given, augment: given, sounds, labels, **settings)
+    return sounds, labels, training.Batches(lambda given, augment: given, sounds, labels, **settings)
 
 
 def test_every_utterance_is_in_a_batch_with_its_label_and_padding_behind_it():
@@ -49,9 +49,7 @@ def test_the_first_two_batches_differ_in_length_where_any_do(seed):
     assert len({made[index][0].shape[1] for index in range(len(made))}) > 1
     assert made[0][0].shape != made[1][0].shape
     few = [np.ones((10, 3), "float32")] * 3
-    alike = speech_training.Batches(
-        lambda given, augment: given, few, [[1]] * 3, lengths=LENGTHS, padding=0.0, batch_size=2
-    )
+    alike = training.Batches(lambda given, augment: given, few, [[1]] * 3, lengths=LENGTHS, padding=0.0, batch_size=2)
     assert {alike[index][0].shape[1] for index in range(len(alike))} == {48}  # in case others get longer in training
 
 
@@ -79,9 +77,7 @@ def test_the_error_rate_counts_each_utterance_once():
             return outputs
 
     found = {}
-    callback = speech_training.ErrorRate(
-        made, lambda right, heard: found.update(right=right, heard=heard) or 0.25, list
-    )
+    callback = training.ErrorRate(made, lambda right, heard: found.update(right=right, heard=heard) or 0.25, list)
     callback._model = Echo()
     logs = {}
     callback.on_epoch_end(0, logs)
@@ -90,15 +86,15 @@ def test_the_error_rate_counts_each_utterance_once():
 
 
 def test_lengths_reach_from_short_utterances_to_the_longest_possible():
-    made = speech_training.bucket_lengths(np.arange(50, 350), 400)
-    assert made == sorted(set(made)) and made[-1] == 400 and len(made) == speech_training.BUCKETS
+    made = training.bucket_lengths(np.arange(50, 350), 400)
+    assert made == sorted(set(made)) and made[-1] == 400 and len(made) == training.BUCKETS
     assert all(length % 8 == 0 for length in made) and made[0] >= 100
 
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_features_are_those_of_the_sound_alone(streaming):
-    front = speech_model.front_end(8000, streaming)
-    extract = speech_training.extractor(front, 8000, 0.5, 0)
+    front = networks.front_end(8000, streaming)
+    extract = training.extractor(front, 8000, 0.5, 0)
     sounds = [np.random.default_rng(n).normal(size=n).astype("float32") / 9 for n in (5000, 9000, 4100)]
     for sound, features in zip(sounds, extract(sounds, False), strict=True):
         x = sound[None]
@@ -112,4 +108,4 @@ def test_features_are_those_of_the_sound_alone(streaming):
 
 def test_sounds_that_are_features_pass_as_they_are():
     sounds = [np.ones((5, 13))]
-    assert speech_training.extractor([], 8000, 0.5, 0)(sounds, True) is sounds
+    assert training.extractor([], 8000, 0.5, 0)(sounds, True) is sounds

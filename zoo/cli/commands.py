@@ -144,7 +144,7 @@ def run(
     recipe = contents.read_card(folder)["recipe"]
     if recipe not in recipes.names():
         raise DataError(f"{folder} is for the recipe {recipe!r}, expected one of {', '.join(recipes.names())}.")
-    task = importlib.import_module(f"zoo.recipes.{recipe}_device")
+    task = importlib.import_module(f"zoo.recipes.{recipe}.device")
     if stream:
         for heard, answer in runner.run_in_chunks(folder, path, task, file):
             first, *_ = task.show(answer).splitlines()

@@ -14,8 +14,8 @@ import numpy as np
 
 from zoo.data.keywords import load_keywords
 from zoo.errors import DataError, SettingError
-from zoo.recipes import keyword_spotting_device
-from zoo.recipes.base import Recipe, setting
+from zoo.recipes.base import Recipe, on_device, setting
+from zoo.recipes.keyword_spotting import device
 
 _HOP_MS = 20.0  # from one frame of features to the next
 _NETWORKS = ("lstm", "small", "crnn")
@@ -45,7 +45,7 @@ class KeywordSpotting(Recipe):
 
     name = "keyword_spotting"
     metric_name = "accuracy"
-    device_file = keyword_spotting_device.__file__  # what a bundle's runner does around the model
+    device_files = on_device(device, "labels", "settings", "sound")  # what a bundle's runner does around the model
 
     data: str = setting("demo", "demo (synthetic), fsdd, speech_commands, or a folder of one sub-folder per label")
     network: str = setting("lstm", "lstm, small (for microcontrollers) or crnn", choices=_NETWORKS)
@@ -183,7 +183,7 @@ class KeywordSpotting(Recipe):
 
     def decode(self, outputs):
         """Return [(label, probability)], the likeliest first, of one clip's outputs."""
-        return keyword_spotting_device.answer({"probabilities": outputs}, {"labels": self.labels})
+        return device.answer({"probabilities": outputs}, {"labels": self.labels})
 
     def held_out(self, count):
         """Return (samples, labels) of up to `count` test clips, which training never saw, spread over the split."""

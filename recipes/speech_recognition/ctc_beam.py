@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from zoo.errors import SettingError
-from zoo.recipes.ngram import END
+from zoo.recipes.speech_recognition.ngram import END
 
 _NEVER = -math.inf
 _UNLIKELY = 1e-4  # a label less probable than this in a frame extends no text there

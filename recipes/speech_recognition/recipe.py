@@ -13,8 +13,8 @@ import numpy as np
 
 from zoo.data.transcripts import ENGLISH, load_transcripts
 from zoo.errors import SettingError
-from zoo.recipes import speech_recognition_device as device
-from zoo.recipes.base import Recipe, setting
+from zoo.recipes.base import Recipe, on_device, setting
+from zoo.recipes.speech_recognition import device
 
 _CELLS = ("lstm", "gru")
 _OF_NETWORK = ("cell", "layers", "units", "channels", "dropout", "streaming", "seed")
@@ -45,7 +45,7 @@ class SpeechRecognition(Recipe):
 
     name = "speech_recognition"
     masks = "right_padded"  # what the network leaves out is at the end: exported files may have ops of their own for it
-    device_file = device.__file__  # what a bundle's runner does around the model
+    device_files = on_device(device, "settings", "sound")  # what a bundle's runner does around the model
 
     data: str = setting("demo", "demo (synthetic digits), or a folder: manifest.jsonl or .csv, AN4, LibriSpeech")
     cell: str = setting("lstm", "lstm or gru", choices=_CELLS)
@@ -108,25 +108,25 @@ class SpeechRecognition(Recipe):
         """Return a fresh, built `keras.Model` from samples (or features) to probabilities, not compiled."""
         import keras
 
-        from zoo.recipes import speech_model
+        from zoo.recipes.speech_recognition import networks
 
         length, features = device.input_length(self._rate, self.seconds), self.load().features
         if features:
             inputs = x = keras.Input((length, features), name="features")
         else:
             inputs = x = keras.Input((length,), name="samples")
-            for layer in speech_model.front_end(self.sample_rate, self.streaming):
+            for layer in networks.front_end(self.sample_rate, self.streaming):
                 x = layer(x)
         x = keras.layers.Softmax(name="probabilities")(self._network(x))
         return keras.Model(inputs, x, name=self.name)
 
     def _network(self, features):
-        from zoo.recipes import speech_model
+        from zoo.recipes.speech_recognition import networks
 
-        return speech_model.network(
+        return networks.network(
             features,
             len(self.labels),
-            padding=speech_model.silence(self.load().features, self.streaming),
+            padding=networks.silence(self.load().features, self.streaming),
             **{name: getattr(self, name) for name in _OF_NETWORK},
         )
 
@@ -145,13 +145,13 @@ class SpeechRecognition(Recipe):
         """
         import keras
 
-        from zoo.recipes import speech_model, speech_training
+        from zoo.recipes.speech_recognition import networks, training
 
         keras.utils.set_random_seed(self.seed)
-        training, validation = self._batches()
-        features = keras.Input((None, training[0][0].shape[-1]), name="features")
+        batches, validation = self._batches()
+        features = keras.Input((None, batches[0][0].shape[-1]), name="features")
         network = keras.Model(features, self._network(features))
-        steps = self.epochs * len(training)
+        steps = self.epochs * len(batches)
         schedule = keras.optimizers.schedules.CosineDecay(
             self.learning_rate / 10, steps, warmup_target=self.learning_rate, warmup_steps=steps // 10
         )
@@ -163,34 +163,32 @@ class SpeechRecognition(Recipe):
         best = keras.callbacks.EarlyStopping(
             "val_error_rate", mode="min", patience=self.epochs, restore_best_weights=True
         )
-        errors = speech_training.ErrorRate(
-            validation, self._error_rate, lambda classes: device.spell(classes, self.labels)
-        )
+        errors = training.ErrorRate(validation, self._error_rate, lambda classes: device.spell(classes, self.labels))
         history = network.fit(
-            training, epochs=self.epochs, callbacks=[errors, best, *callbacks], shuffle=False, verbose=verbose
+            batches, epochs=self.epochs, callbacks=[errors, best, *callbacks], shuffle=False, verbose=verbose
         ).history
         model = self.model()
-        speech_model.copy_weights(network, model)
+        networks.copy_weights(network, model)
         return model, self.evaluate(model) | {"history": history}
 
     def _batches(self):
         """Return the batches of the training and of the validation split."""
         from zoo.data.feature_augment import FeatureAugment
-        from zoo.recipes import speech_model, speech_training
+        from zoo.recipes.speech_recognition import networks, training
 
         given, classes = self.load().features, {label: index for index, label in enumerate(self.labels)}
-        front = [] if given else speech_model.front_end(self.sample_rate, self.streaming)
-        extract = speech_training.extractor(front, self.sample_rate, 0.5, self.seed)
+        front = [] if given else networks.front_end(self.sample_rate, self.streaming)
+        extract = training.extractor(front, self.sample_rate, 0.5, self.seed)
         longest = device.input_length(device.FRAMES, self.seconds)
-        lengths = speech_training.bucket_lengths(self._frames("train"), longest)
+        lengths = training.bucket_lengths(self._frames("train"), longest)
         made = []
         for split, augment in (("train", FeatureAugment(cepstra=bool(given), seed=self.seed)), ("validation", None)):
             sounds, texts = self.load().select(split)
             made.append(
-                speech_training.Batches(
+                training.Batches(
                     *(extract, sounds, [[classes[one] for one in self._pieces(text)] for text in texts]),
                     lengths=lengths,
-                    padding=speech_model.silence(given, self.streaming),
+                    padding=networks.silence(given, self.streaming),
                     batch_size=self.batch_size,
                     augment=augment,
                     seed=self.seed,
@@ -237,11 +235,11 @@ class SpeechRecognition(Recipe):
 
         Args:
             outputs: of the model.
-            search: of `zoo.recipes.ctc_beam.beam_search`, as `language` and `lexicon`; none for greedy decoding.
+            search: of `ctc_beam.beam_search`, as `language` and `lexicon`; none for greedy decoding.
         """
         if not search:
             return [device.spell(device.collapse(one), self.labels) for one in outputs]
-        from zoo.recipes.ctc_beam import beam_search
+        from zoo.recipes.speech_recognition.ctc_beam import beam_search
 
         return [" ".join(beam_search(one, self.labels, **search)[0][0].split()) for one in outputs]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo.errors import SettingError
-from zoo.recipes.forecasting_scores import HIGH, LEVELS, LOW, MIDDLE, Scores
+from zoo.recipes.forecasting.scores import HIGH, LEVELS, LOW, MIDDLE, Scores
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import numpy as np
 
 from zoo.data.series import load_series
 from zoo.errors import SettingError
-from zoo.recipes import forecasting_device
-from zoo.recipes.base import Recipe, setting
-from zoo.recipes.forecasting_scores import LEVELS, MIDDLE, Scores
+from zoo.recipes.base import Recipe, on_device, setting
+from zoo.recipes.forecasting import device
+from zoo.recipes.forecasting.scores import LEVELS, MIDDLE, Scores
 
 _NETWORKS = ("segrnn", "echo_state")
 _BLOCK = 1024  # windows that are forecast at once
@@ -35,7 +35,7 @@ class Forecasting(Recipe):
 
         history (batch, look_back, channels) -> forecast (batch, horizon, channels, quantiles)
 
-    The quantiles are those of `zoo.recipes.forecasting_scores.LEVELS`; the middle one, the median, is the forecast.
+    The quantiles are those of `zoo.recipes.forecasting.scores.LEVELS`; the middle one, the median, is the forecast.
 
     Example:
         >>> recipe = Forecasting(network="echo_state", look_back=48, horizon=12)
@@ -50,7 +50,7 @@ class Forecasting(Recipe):
 
     name = "forecasting"
     metric_name = "1 - MASE"
-    device_file = forecasting_device.__file__  # what a bundle's runner does around the model
+    device_files = on_device(device)  # what a bundle's runner does around the model
 
     data: str = setting("demo", "demo (sea surface temperature by month), or a CSV file: wide, long, ETT, M4")
     network: str = setting("segrnn", "segrnn, or echo_state (the fast baseline)", choices=_NETWORKS)
@@ -103,13 +103,13 @@ class Forecasting(Recipe):
         import keras
 
         from zoo.layers import ResidualQuantiles, SeriesScale
-        from zoo.recipes import forecasting_networks
+        from zoo.recipes.forecasting import networks
 
         series = self.load()
         window = self.scaling == "window" or (not self.scaling and len(series.panels) > 1)
         history = keras.Input((self.look_back, len(series.channels)), name="history")
         scaled, level, spread = SeriesScale(None if window else series.spread(), name="scale")(history)
-        ahead = getattr(forecasting_networks, self.network)(scaled, self)
+        ahead = getattr(networks, self.network)(scaled, self)
         quantiles = ResidualQuantiles(LEVELS, name="quantiles")(ahead)
         sized = keras.layers.Multiply(name="sized")([quantiles, _each_quantile(spread)])
         # The level first: of a batch of one Keras' `add` would take it for a bias of as many quantiles as channels.
@@ -131,7 +131,7 @@ class Forecasting(Recipe):
         """
         import keras
 
-        from zoo.recipes import forecasting_training as training
+        from zoo.recipes.forecasting import training
 
         keras.utils.set_random_seed(self.seed)
         model = self.model()
@@ -143,7 +143,7 @@ class Forecasting(Recipe):
         return model, self.evaluate(model) | {"history": history}
 
     def evaluate(self, model, *, split="test"):
-        """Return the scores of a model on every window of a split: {"mse": ..., ...}; see `forecasting_scores.Scores`.
+        """Return the scores of a model on every window of a split: {"mse": ..., ...}; see `scores.Scores`.
 
         "mse" and "mae" are those of values divided by the channel's standard deviation in training, as is usual.
         """
@@ -183,7 +183,7 @@ class Forecasting(Recipe):
 
     def decode(self, outputs):
         """Return {channel: {quantile: [value at each step ahead]}} of one window's outputs."""
-        return forecasting_device.answer({"forecast": outputs}, {"labels": self.labels})
+        return device.answer({"forecast": outputs}, {"labels": self.labels})
 
     def example(self):
         """Return the last test window as a batch of one, and what it forecasts from: the time of its last step."""

@@ -8,13 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-try:
+if __package__:
     from zoo.errors import DataError
-except ImportError:  # on a device, where the zoo is not installed
-
-    class DataError(ValueError):
-        """A file cannot be used as it is."""
-
+else:  # in a bundle
+    from contents import DataError
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)  # quantiles, as the model gives them
 LARGEST = 1 << 28  # bytes of a CSV file

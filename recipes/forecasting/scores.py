@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from zoo.recipes.forecasting_device import LEVELS
+from zoo.recipes.forecasting.device import LEVELS
 
 MIDDLE = LEVELS.index(0.5)
 LOW, HIGH = LEVELS.index(0.05), LEVELS.index(0.95)  # the interval that is shown; outside of the first and last: odd

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from zoo.layers import AudioAugment
-from zoo.recipes import speech_recognition_device as device
+from zoo.recipes.speech_recognition import device
 
 BUCKETS = 6  # lengths that batches come in: a backend compiles once for each
 _ROUND = 8  # frames

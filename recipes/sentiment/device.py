@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-try:
+if __package__:
     from zoo.errors import DataError
-except ImportError:  # on a device, where the zoo is not installed
-
-    class DataError(ValueError):
-        """A file cannot be used as it is."""
-
+    from zoo.recipes.device.labels import answer, show
+else:  # in a bundle
+    from contents import DataError
+    from labels import answer, show  # noqa: F401
 
 VOCABULARY = "vocabulary.json"
 PADDING, UNKNOWN = "[PAD]", "[UNK]"  # ids 0 and 1; a bracket is a token of its own, so no text has such a word
@@ -24,7 +23,6 @@ CONTINUES = "##"  # in front of a piece that does not begin its word
 LONGEST_WORD = 100  # characters; a longer one is unknown: to try all pieces of it takes the square of its length
 LONGEST_TEXT = 1 << 20  # bytes
 LONGEST = 10_000  # tokens
-_SHOWN = 3  # labels
 
 _SPACES = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _MARKS = (
@@ -124,21 +122,6 @@ def read(path, card):
     if not ids:
         raise DataError(f"{path} holds no word; expected a text")
     return {"tokens": fit(ids, length, keep)[None]}
-
-
-def answer(outputs, card):
-    """Return (label, probability) for every label of the card, best first, from the model's outputs."""
-    (probabilities,), labels = outputs.values(), card["labels"]
-    probabilities = np.asarray(probabilities, np.float32).reshape(-1)
-    if len(probabilities) != len(labels):
-        raise DataError(f"the model gives {len(probabilities)} probabilities for {len(labels)} labels; export it again")
-    return [(labels[i], float(probabilities[i])) for i in np.argsort(-probabilities, kind="stable")]
-
-
-def show(answers):
-    """Return the likeliest labels as lines of text."""
-    width = max(len(label) for label, _ in answers[:_SHOWN])
-    return "\n".join(f"{label:{width}}  {probability:.3f}" for label, probability in answers[:_SHOWN])
 
 
 def _read_text(path):

@@ -1,24 +1,18 @@
-"""What a device does around a speech recogniser: a wav to the model's input, its output to text. NumPy alone.
+"""What a device does around a speech recogniser: a wav to the model's input, its output to text. NumPy alone."""
 
-A device file stands alone, so the reading of WAV files is that of keyword_spotting_device.py again; a test holds the
-two together.
-"""
-
-import wave
 from pathlib import Path
 
 import numpy as np
 
-try:
+if __package__:
     from zoo.errors import DataError
-except ImportError:  # on a device, where the zoo is not installed
+    from zoo.recipes.device.settings import number
+    from zoo.recipes.device.sound import FASTEST, LONGEST, read_wav, resample
+else:  # in a bundle
+    from contents import DataError
+    from settings import number
+    from sound import FASTEST, LONGEST, read_wav, resample
 
-    class DataError(ValueError):
-        """A file cannot be used as it is."""
-
-
-LONGEST = 60.0  # seconds
-FASTEST = 384_000  # Hz: no recorder samples more often
 FRAMES = 100  # of features a second
 CHUNK = 20  # frames that a model which streams reads at once; a clip is a whole number of them
 NOTHING = "(nothing)"  # shown where no character was heard
@@ -39,13 +33,13 @@ def read(path, card):
         DataError: the file is missing, empty, of another kind, of rate 0, or longer than the model hears; the card's
             settings are not those of a speech recogniser.
     """
-    rate, seconds = (_setting(card, name, most) for name, most in (("sample_rate", FASTEST), ("seconds", LONGEST)))
+    rate, seconds = (number(card, name, most) for name, most in (("sample_rate", FASTEST), ("seconds", LONGEST)))
     path = Path(path)
     if path.suffix == ".npy":
         name, sound, rate = "features", _read_features(path), FRAMES
     else:
-        samples, found_rate = _read_wav(path)
-        name, sound = "samples", _resample(samples, found_rate, rate)
+        samples, found_rate = read_wav(path)
+        name, sound = "samples", resample(samples, found_rate, rate)
     length = input_length(rate, seconds)
     if len(sound) > length:
         raise DataError(
@@ -106,51 +100,3 @@ def _read_features(path):
     if features.ndim != 2 or features.dtype.kind != "f" or not features.size or not np.isfinite(features).all():
         raise DataError(f"{path} holds {features.shape} {features.dtype}; expected finite floats (frames, features)")
     return features
-
-
-def _setting(card, name, most):
-    value = card["settings"].get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
-        raise DataError(f"the card's {name} is {ascii(value)[:80]}; expected a number above 0, at most {most:g}")
-    return value
-
-
-def _read_wav(path):
-    if not path.is_file():  # a pipe would be waited for
-        raise DataError(f"there is no file {path}; expected a WAV file")
-    try:
-        with wave.open(str(path), "rb") as file:
-            rate, width, channels, frames = (
-                file.getframerate(),
-                file.getsampwidth(),
-                file.getnchannels(),
-                file.getnframes(),
-            )
-            if rate == 0 or frames == 0:
-                raise DataError(f"{path} has {frames} samples at {rate} Hz; expected sound at a rate above 0")
-            if width > 4:
-                raise DataError(f"{path} has samples of {8 * width} bits; expected 8, 16, 24 or 32")
-            if frames > LONGEST * rate:
-                raise DataError(
-                    f"{path} lasts {frames / rate:.0f} s; expected at most {LONGEST:g} s: cut it into clips"
-                )
-            data = np.frombuffer(file.readframes(frames), np.uint8)
-    except (wave.Error, EOFError, OSError, RuntimeError) as error:
-        raise DataError(f"{path} is not a WAV file of integer samples ({error}); convert it to 16-bit WAV") from None
-    data = data[: len(data) // (width * channels) * (width * channels)].reshape(-1, width)
-    wide = np.zeros((len(data), 4), np.uint8)
-    wide[:, 4 - width :] = data  # little endian: the high bytes last, so that every width has the same full scale
-    if width == 1:
-        wide[:, 3] ^= 0x80  # 8-bit WAV counts from 0 with silence at 128
-    samples = wide.view("<i4").reshape(-1, channels).mean(axis=1) / 2.0**31
-    if not len(samples):
-        raise DataError(f"{path} holds no sound; record it again")
-    return samples, rate
-
-
-def _resample(samples, rate, wanted):
-    """Change the rate by cutting or padding the spectrum, which is exact for what both rates can hold."""
-    if rate == wanted:
-        return samples
-    length = max(1, round(len(samples) * wanted / rate))
-    return np.fft.irfft(np.fft.rfft(samples), length) * (length / len(samples))

@@ -15,8 +15,8 @@ import numpy as np
 
 from zoo.data.texts import load_texts
 from zoo.errors import DataError, SettingError
-from zoo.recipes import sentiment_device
-from zoo.recipes.base import Recipe, setting
+from zoo.recipes.base import Recipe, on_device, setting
+from zoo.recipes.sentiment import device
 
 _FROM_TEXTS = "texts"
 _BATCH = 256  # texts that are read at once outside training
@@ -49,7 +49,7 @@ class Sentiment(Recipe):
     name = "sentiment"
     metric_name = "accuracy"
     masks = "right_padded"  # texts are padded at their end: an exported file may count on it
-    device_file = sentiment_device.__file__  # what a bundle's runner does around the model
+    device_files = on_device(device, "labels")  # what a bundle's runner does around the model
 
     data: str = setting("demo", "demo (synthetic), imdb, a folder of train and test, or a .csv, .tsv or .jsonl")
     text_column: str = setting("", "name of the column of texts; empty to recognise it")
@@ -80,8 +80,8 @@ class Sentiment(Recipe):
         for name in ("word_dropout", "dropout"):
             if getattr(self, name) >= 1:
                 raise SettingError(f"Sentiment: {name} is {getattr(self, name)}, expected a share under 1.")
-        if self.length > sentiment_device.LONGEST:
-            raise SettingError(f"Sentiment: length is {self.length}, expected at most {sentiment_device.LONGEST}.")
+        if self.length > device.LONGEST:
+            raise SettingError(f"Sentiment: length is {self.length}, expected at most {device.LONGEST}.")
 
     def load(self):
         """Return the texts, `zoo.data.texts.Texts`; read once and kept."""
@@ -99,8 +99,8 @@ class Sentiment(Recipe):
 
     @cached_property
     def words(self):
-        """The `sentiment_device.Vocabulary` of the training texts."""
-        return sentiment_device.Vocabulary(self._learnt)
+        """The `device.Vocabulary` of the training texts."""
+        return device.Vocabulary(self._learnt)
 
     @cached_property
     def _learnt(self):
@@ -110,10 +110,10 @@ class Sentiment(Recipe):
             self.load().select("train")[0],
             kind=self.vocabulary,
             size=self.vocabulary_size,
-            pattern=sentiment_device.PATTERN,
-            special=(sentiment_device.PADDING, sentiment_device.UNKNOWN),
-            continues=sentiment_device.CONTINUES,
-            longest=sentiment_device.LONGEST_WORD,
+            pattern=device.PATTERN,
+            special=(device.PADDING, device.UNKNOWN),
+            continues=device.CONTINUES,
+            longest=device.LONGEST_WORD,
         )
 
     def encode(self, texts, words=None):
@@ -124,7 +124,7 @@ class Sentiment(Recipe):
             words: the vocabulary of another model (default: that of the training texts).
         """
         words = words or self.words
-        rows = [sentiment_device.fit(words.encode(text), self.length, self.keep) for text in texts]
+        rows = [device.fit(words.encode(text), self.length, self.keep) for text in texts]
         return np.array(rows, np.int32).reshape(len(rows), self.length)
 
     def model(self):
@@ -198,7 +198,7 @@ class Sentiment(Recipe):
         """
         import keras
 
-        from zoo.recipes.sentiment_training import Batches
+        from zoo.recipes.sentiment.training import Batches
 
         keras.utils.set_random_seed(self.seed)
         classes = np.eye(len(self.labels), dtype=np.float32)
@@ -277,7 +277,7 @@ class Sentiment(Recipe):
 
     def decode(self, outputs):
         """Return [(label, probability)], the likeliest first, of one text's outputs."""
-        return sentiment_device.answer({"probabilities": outputs}, {"labels": self.labels})
+        return device.answer({"probabilities": outputs}, {"labels": self.labels})
 
     def held_out(self, count):
         """Return (tokens, labels) of up to `count` test texts, which training never saw, spread over the split."""
@@ -304,13 +304,13 @@ class Sentiment(Recipe):
         labels, words = _carried(model)
         if (words.tokens, labels) != (self.words.tokens, list(self.labels)):
             raise DataError(f"{self.data}: the model was trained on other texts than are there now: train again.")
-        return {sentiment_device.VOCABULARY: self._learnt}
+        return {device.VOCABULARY: self._learnt}
 
 
 def _carried(model):
-    """Return (labels, `sentiment_device.Vocabulary`) that a model carries since it was trained."""
+    """Return (labels, `device.Vocabulary`) that a model carries since it was trained."""
     labels, vocabulary = json.loads(model.get_layer("vocabulary").content)
-    return labels, sentiment_device.Vocabulary(vocabulary.encode())
+    return labels, device.Vocabulary(vocabulary.encode())
 
 
 def _starting_at(values):

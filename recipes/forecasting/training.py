@@ -8,7 +8,7 @@ from keras import ops
 
 from zoo.errors import DataError
 from zoo.layers import RidgeReadout
-from zoo.recipes.forecasting_networks import SCALED
+from zoo.recipes.forecasting.networks import SCALED
 
 _STEADY, _FALL = (
     3,
