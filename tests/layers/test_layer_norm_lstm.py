@@ -15,12 +15,13 @@ def normal(v):
     return (v - v.mean(axis=-1, keepdims=True)) / np.sqrt(v.var(axis=-1, keepdims=True) + 1e-5)
 
 
+@pytest.mark.parametrize("features", [FEATURES, 5 * UNITS], ids=["few features", "more features than gates"])
 @pytest.mark.parametrize("scale", [1.0, 100.0], ids=["usual inputs", "large inputs"])
-def test_it_is_the_formula_of_the_paper(scale):
+def test_it_is_the_formula_of_the_paper(scale, features):
     layer = LayerNormLSTM(UNITS, return_sequences=True, return_state=True)
-    layer.build((BATCH, TIME, FEATURES))
+    layer.build((BATCH, TIME, features))
     layer.set_weights([np.random.normal(size=w.shape) for w in layer.get_weights()])
-    x = scale * np.random.normal(size=(BATCH, TIME, FEATURES)).astype("float32")
+    x = scale * np.random.normal(size=(BATCH, TIME, features)).astype("float32")
     h, c = np.random.normal(size=(2, BATCH, UNITS)).astype("float32")
     outputs, *final = layer(x, initial_state=[h, c])
     kernel, recurrent, bias, input_scale, recurrent_scale, cell_scale, cell_bias = [

@@ -87,7 +87,9 @@ class LayerNormLSTMCell(Cell):
         return [self.recurrent_scale, self.cell_scale, self.cell_bias]
 
     def project(self, inputs):
-        return _normalise(ops.matmul(inputs, self.kernel)) * self.input_scale + self.bias
+        # Centring is linear: that of the kernel is that of the product, and passes over fewer numbers.
+        centred = self.kernel - ops.mean(self.kernel, axis=-1, keepdims=True)
+        return _scale(ops.matmul(inputs, centred)) * self.input_scale + self.bias
 
     def recur(self, states, weights):
         return ops.matmul(states[0], weights[0])
@@ -134,12 +136,24 @@ class LayerNormLSTM(SequenceLayer):
 
 
 def _normalise(values):
-    """Mean 0 and variance 1 over the last axis; in float32, where squares of half precision would be lost."""
-    wide = ops.cast(values, "float32") if _is_half(values) else values
-    centred = wide - ops.mean(wide, axis=-1, keepdims=True)
-    normal = centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + _EPSILON)
-    return ops.cast(normal, values.dtype)
+    """Mean 0 and variance 1 over the last axis."""
+    return _scale(values - ops.mean(values, axis=-1, keepdims=True))
 
 
-def _is_half(values):
-    return keras.backend.standardize_dtype(values.dtype) in ("float16", "bfloat16")
+def _scale(centred):
+    """Variance 1 over the last axis, whose mean is 0; in float32, where squares of half precision would be lost."""
+    half = keras.backend.standardize_dtype(centred.dtype) in ("float16", "bfloat16")
+    return ops.cast(_scaled(ops.cast(centred, "float32")), centred.dtype) if half else _scaled(centred)
+
+
+@ops.custom_gradient
+def _scaled(centred):
+    """v / sqrt(mean(v^2) + epsilon), with its gradient in closed form: half the operations."""
+    rate = ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + _EPSILON)
+    scaled = centred * rate
+
+    def gradient(*given, upstream=None):  # torch gives `centred`, and this by its name
+        upstream = given[0] if upstream is None else upstream
+        return rate * (upstream - scaled * ops.mean(upstream * scaled, axis=-1, keepdims=True))
+
+    return scaled, gradient
