@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.errors import DataError, SettingError
+from zoo.errors import DataError, ExportError, SettingError
 from zoo.export.planning import check_choice
 from zoo.export.rules import FORMATS
-from zoo.export.session import Session
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,11 @@ def quantization_error(model, inputs, *, format="tflite", scheme="full_int8", **
     Raises:
         SettingError: scheme "float32", or `keep_float` among the options.
         DataError: no inputs, or outputs that are the same everywhere.
+        ExportError: a file crashes its runtime; the message says with which layer.
     """
     from zoo import export
     from zoo.export import signature, trace
+    from zoo.export.verification import opened
 
     check_choice("format", format, FORMATS)
     if scheme == "float32" or "keep_float" in options:
@@ -79,16 +80,20 @@ def quantization_error(model, inputs, *, format="tflite", scheme="full_int8", **
     expected = dict(zip(signature.output_names(model, outputs), map(np.asarray, outputs), strict=True))
     write = export.to_tflite if format == "tflite" else export.to_onnx
 
-    def measure(folder, name, keep_float):
-        path = write(model, Path(folder, f"{name}.{format}"), scheme=scheme, keep_float=keep_float, **options)
-        return _distance(Session(path), arrays, expected)
+    def measure(folder, number, name, keep_float):
+        path = write(model, Path(folder, f"{number}.{format}"), scheme=scheme, keep_float=keep_float, **options)
+        try:
+            session = opened(path)
+        except DataError as error:
+            raise ExportError(f"a file with {name} in {scheme} cannot be measured: {error}") from error
+        return _distance(session, arrays, expected)
 
     names = _layers(model)
     with tempfile.TemporaryDirectory(prefix="recurrent-zoo-") as folder:
-        whole = measure(folder, "whole", ())
+        whole = measure(folder, 0, "all layers", ())
         rows = [
-            LayerError(name, measure(folder, str(number), [other for other in names if other != name]))
-            for number, name in enumerate(names)
+            LayerError(name, measure(folder, number, repr(name), [other for other in names if other != name]))
+            for number, name in enumerate(names, 1)
         ]
     return QuantizationError(scheme, whole, tuple(sorted(rows, key=lambda row: -row.error)))
 

@@ -97,7 +97,7 @@ def plan(model, *, format, target="linux", scheme="float32", time_steps=None, st
 
     Raises:
         SettingError: an unknown format, target, scheme or kind of masks.
-        ExportError: a model that was never built.
+        ExportError: a model that was never built, or that uses a stateful layer more than once.
     """
     from zoo.export.signature import fixed_batch, signature
     from zoo.export.trace import observe

@@ -4,7 +4,7 @@ import contextlib
 
 import keras
 
-from zoo.errors import SettingError
+from zoo.errors import ExportError, SettingError
 from zoo.export.planning import native_run
 from zoo.export.rules import Use
 
@@ -16,17 +16,23 @@ def recurrent_layers(model):
 
 
 def observe(model, signature):
-    """Trace `signature` of `model` once; return a `Use` for each recurrent layer that takes part, outermost first."""
+    """Trace `signature` of `model` once; return a `Use` for each recurrent layer that takes part, outermost first.
+
+    Raises:
+        ExportError: a stateful layer is used more than once.
+    """
     import tensorflow as tf
 
-    uses, inside, taken = {}, [], set()
+    uses, inside, taken, going_on = {}, [], set(), []
 
     def recorder(layer):
-        original = layer.call
+        original, stateful = layer.call, getattr(layer, "stateful", False)  # as it is outside of `for_inference`
 
         def call(sequences, initial_state=None, mask=None, **kwargs):
             seen = uses.get(id(layer))
             path = seen.path if seen else _unique(layer.path or layer.name, taken)
+            if seen and stateful:
+                going_on.append(path)
             uses[id(layer)] = Use(
                 layer,
                 path,
@@ -50,6 +56,11 @@ def observe(model, signature):
     recorders = {layer: recorder(layer) for layer in recurrent_layers(model)}
     with for_inference(model), calls_replaced(recorders):
         tf.function(signature.call, autograph=False).get_concrete_function(*signature.specs)
+    if going_on:
+        raise ExportError(
+            f"{going_on[0]} is stateful and used more than once, each time from where the last use ended, which a file "
+            "does not do; take a layer without stateful, or one for each use"
+        )
     return list(uses.values())
 
 

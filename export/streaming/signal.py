@@ -1,6 +1,5 @@
 """What flows through a streaming model, and what it keeps from chunk to chunk."""
 
-import math
 from dataclasses import dataclass, replace
 
 import tensorflow as tf
@@ -91,26 +90,3 @@ class Memory:
         valid = self.valid(signal)
         valid = tf.reshape(valid, [-1, signal.frames] + [1] * (len(signal.tensor.shape) - 2))
         return tf.where(valid, signal.tensor, tf.constant(value, signal.tensor.dtype))
-
-
-def slide(signal, size, stride, apply, memory, scope):
-    """Apply what looks at windows of a sequence to a stream, by keeping the frames that the next windows need.
-
-    Args:
-        signal: a stream; the frames of zeros in front of it count as frames.
-        size: frames in a window.
-        stride: frames from one window to the next; a chunk holds a whole number of them.
-        apply: function of (batch, time, ...) that gives one frame for each whole window.
-        memory: `Memory`.
-        scope: name for what is kept.
-    """
-    x = memory.cleared(signal) if signal.padded else signal.tensor
-    lead = signal.lead - signal.padded
-    kept = size - stride + (stride - size - lead) % stride  # so that a window starts at the first frame of the clip
-    if kept > 0:
-        name = f"{scope}/frames"
-        x = tf.concat([memory.recall(name, [kept, *x.shape[2:]], x.dtype), x], axis=1)
-        memory.keep(name, x[:, -kept:])
-    else:
-        x = x[:, -kept:]
-    return Signal(apply(x), "stream", lead=math.ceil((lead + kept) / stride))

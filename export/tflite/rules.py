@@ -194,7 +194,7 @@ def _marked(marker, batch_size, sizes):
         autograph=False,
         experimental_implements=f'name: "{marker}" attr {{ key: "tfl_fusable_op" value {{ b: true }} }}',
     )
-    def stand_in(sequences, *_):
+    def stand_in(sequences, *unread):  # TensorFlow names tensors so; of "_" it says that no name begins with it
         hidden, *others = sizes  # the first state is the last output
         outputs = tf.zeros([batch_size, tf.shape(sequences)[1], hidden])
         outputs.set_shape([batch_size, sequences.shape[1], hidden])

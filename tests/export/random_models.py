@@ -145,7 +145,8 @@ class _Builder:
         return make(return_sequences=self.draw.chance(0.5))(self._front(), initial_state=states)
 
     def _twice(self, x):
-        """One layer, used twice."""
+        """One layer, used three times, which a stateful one cannot be in a file."""
+        self.stateful = False
         layer = self._any_layer()(return_sequences=True)
         width = x.shape[-1]
         again = layer(L.Dense(width)(layer(x)))
@@ -200,7 +201,8 @@ class _Builder:
             return self.draw.one_of_cases(fitting).make
         options = {"stateful": self.stateful, "unroll": self.steps is not None and self.draw.chance(0.1)}
         if self.draw.chance(0.15):
-            options["zero_output_for_mask"] = True
+            # Unrolled and backwards, Keras zeroes other steps than its loop does: it does not turn the mask around.
+            options |= {"zero_output_for_mask": True, "unroll": False}
         if self.draw.chance(0.3):
             cells = self.draw.one(
                 [

@@ -42,6 +42,14 @@ def test_a_model_that_no_file_can_hold(tmp_path, format, make, words):
     refused(ExportError, words, make(), tmp_path, format)
 
 
+@EACH_FORMAT
+@pytest.mark.parametrize("options", [{}, {"state": "external", "time_steps": 2}], ids=["whole", "stream"])
+def test_a_stateful_layer_that_goes_on_within_the_model_is_refused(tmp_path, format, options):
+    x, layer = keras.Input(batch_shape=(1, 4, 3), name="x"), K.GRU(3, stateful=True, return_sequences=True)
+    model = keras.Model(x, layer(layer(x)))
+    refused(ExportError, "is stateful and used more than once", model, tmp_path, format, **options)
+
+
 def test_another_batch_than_the_models_own_is_refused(tmp_path):
     fixed = keras.Sequential([keras.Input(batch_shape=(2, 4, 3)), K.GRU(3)])
     refused(ExportError, "give batch_size=2", fixed, tmp_path, "tflite", batch_size=4)
@@ -89,3 +97,14 @@ def test_schemes_whose_ops_a_microcontroller_lacks(tmp_path, scheme):
     refused(
         SettingError, "TFLite Micro does not have", recurrent(5, 3), tmp_path, "tflite", scheme=scheme, target="mcu"
     )
+
+
+@EACH_FORMAT
+def test_another_number_of_steps_than_the_models_own_is_refused(tmp_path, format):
+    refused(SettingError, r"time_steps is 9.*have \[5\] steps", recurrent(5, 3), tmp_path, format, time_steps=9)
+
+
+def test_a_layer_of_float64_is_refused_for_tflite(tmp_path):
+    """LiteRT loads no recurrent file of it."""
+    model = recurrent(5, 3, dtype="float64", name="precise")
+    refused(ExportError, "layer 'precise' computes in float64", model, tmp_path, "tflite")

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import onnx
 import onnx.reference
+import onnx_runs
 import pytest
 from keras import layers as keras_layers
 from litert_runs import assert_same, model_answers, randomise, sequences
@@ -124,6 +125,20 @@ def test_a_mask_with_holes_is_right_without_a_promise(make, return_sequences, tm
     model = model_of(make(4, return_sequences=True), make(3, return_sequences=return_sequences))
     assert_onnx(model, tmp_path, HOLES, PADDED)
     assert_tflite(model, tmp_path, HOLES, PADDED)
+
+
+def test_an_unrolled_layer_backwards_has_its_zeros_at_the_steps_that_are_masked(tmp_path):
+    """Keras itself has them there in its loop only: unrolled it does not turn the mask around with the steps."""
+
+    def make(unroll):
+        options = {"return_sequences": True, "go_backwards": True, "zero_output_for_mask": True, "unroll": unroll}
+        return model_of(keras_layers.SimpleRNN(4, **options))
+
+    unrolled, loop = make(True), make(False)
+    loop.set_weights(unrolled.get_weights())
+    inputs, expected = given(HOLES), model_answers(loop, given(HOLES))
+    assert_same(export.to_tflite(unrolled, tmp_path / "m.tflite", batch_size=len(HOLES)), inputs, expected)
+    onnx_runs.assert_same(export.to_onnx(unrolled, tmp_path / "m.onnx"), inputs, expected)
 
 
 @pytest.mark.parametrize("return_sequences", [False, True])

@@ -197,3 +197,9 @@ def test_a_list_that_claims_to_hold_more_than_the_file_is_refused_at_once(tmp_pa
     path.write_bytes(builder.Output())
     with pytest.raises(DataError, match="longer than the file"):
         op_histogram(path)
+
+
+def test_nothing_is_logged_at_a_user_who_exports(model, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(tf.get_logger(), "propagate", True)
+    export.to_tflite(model, tmp_path / "m.tflite")
+    assert not [record.getMessage() for record in caplog.records]

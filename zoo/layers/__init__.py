@@ -4,8 +4,11 @@ from zoo.layers.additive_attention import AdditiveAttention
 from zoo.layers.annotation import Annotation
 from zoo.layers.attentive_recurrent import AttentiveRecurrent
 from zoo.layers.audio_augment import AudioAugment, SpectrogramMask
-from zoo.layers.batch_norm_lstm import BatchNormLSTM, BatchNormLSTMCell
+from zoo.layers.batch_norm_lstm import BatchNormLSTM
+from zoo.layers.batch_norm_lstm_cell import BatchNormLSTMCell
+from zoo.layers.calendar_cycles import CalendarCycles
 from zoo.layers.cell import Cell
+from zoo.layers.deep_ar import DeepAR
 from zoo.layers.dot_attention import DotAttention
 from zoo.layers.echo_state import EchoState, EchoStateCell
 from zoo.layers.fake_quantize import FakeQuantized, FakeQuantizedCell, fake_quantize
@@ -20,12 +23,14 @@ from zoo.layers.lstm_cell import LSTMCell
 from zoo.layers.masked_norm import MaskedNorm
 from zoo.layers.min_gru import MinGRU, MinGRUCell
 from zoo.layers.min_lstm import MinLSTM, MinLSTMCell
+from zoo.layers.path_quantiles import PathQuantiles
 from zoo.layers.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
 from zoo.layers.recurrent import Recurrent
 from zoo.layers.residual_cell import ResidualCell
 from zoo.layers.residual_quantiles import ResidualQuantiles
 from zoo.layers.ridge_readout import RidgeReadout
 from zoo.layers.running_level import RunningLevel
+from zoo.layers.sampled_cell import SampledCell
 from zoo.layers.seg_rnn import SegRNN
 from zoo.layers.sequence_pooling import AttentionPooling, MaxPooling
 from zoo.layers.series_scale import SeriesScale
@@ -45,7 +50,9 @@ __all__ = [
     "AudioAugment",
     "BatchNormLSTM",
     "BatchNormLSTMCell",
+    "CalendarCycles",
     "Cell",
+    "DeepAR",
     "DotAttention",
     "EchoState",
     "EchoStateCell",
@@ -70,6 +77,7 @@ __all__ = [
     "MinGRUCell",
     "MinLSTM",
     "MinLSTMCell",
+    "PathQuantiles",
     "PeepholeLSTM",
     "PeepholeLSTMCell",
     "Recurrent",
@@ -79,6 +87,7 @@ __all__ = [
     "RidgeReadout",
     "RunningLevel",
     "SLSTMCell",
+    "SampledCell",
     "SegRNN",
     "SeriesScale",
     "SpectrogramMask",
