@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.errors import SettingError, VerifyError
+from zoo.errors import DataError, SettingError, VerifyError
 from zoo.export import contents, runner, session
 from zoo.export.options import CALIBRATED, ON_MCU
+from zoo.export.parts import answers, parts_of
 from zoo.export.planning import check_choice
 from zoo.export.rules import FORMATS, SCHEMES, TARGETS
-from zoo.export.session import Session, answer, latency_ms
+from zoo.export.session import answer, latency_ms
 
 PROGRAM = {"run.py": runner, "session.py": session, "contents.py": contents}  # what a bundle runs, beside its task
 HELD_OUT = 200  # test examples on which every file's metric is measured
@@ -51,7 +52,11 @@ def bundle(
         recipe: any object with a recipe's face: `name`, `labels`, `example()`, `held_out(count)`, `metric(outputs,
             labels)`, `device_files` (the task's own first, then those it imports), and dataclass fields as settings;
             for "full_int8" also `representative()`, examples from training. It may have `assets(model)`, {file name:
-            bytes} of what else its device file needs, and `masks`, as `zoo.export.plan` takes them.
+            bytes} of what else its device file needs, `masks`, as `zoo.export.plan` takes them, and `device_packages`,
+            what its device files import beside NumPy. Where a device runs several models in turn, `parts(model)` gives
+            them, {part: Keras model}, each to be a file; `run_parts(parts, inputs)` gives what the whole model does,
+            from functions of {input: array} to {output: array} in their place; and the device file has `run(parts,
+            inputs, card)`, of one input, whose outputs it answers from.
         model: the trained Keras model.
         folder: to create; it must not exist.
         formats: of "tflite", "onnx".
@@ -67,7 +72,7 @@ def bundle(
     Raises:
         SettingError: an option or the folder cannot be used; nothing was done.
         ExportError: a file could not be written.
-        VerifyError: a file does not do what the model does; nothing is left behind.
+        VerifyError: a file does not do what the model does, or crashes its runtime; nothing is left behind.
     """
     for name, values, allowed in (
         ("formats", formats, FORMATS),
@@ -83,7 +88,7 @@ def bundle(
     if set(schemes) & set(CALIBRATED) and not hasattr(recipe, "representative"):
         raise SettingError(f"scheme 'full_int8' calibrates, and recipe {recipe.name} has no representative() examples")
     if "mcu" in targets:
-        _check_mcu(formats, schemes)
+        _check_mcu(recipe, formats, schemes)
     folder = Path(folder).expanduser().absolute()
     if folder.exists():
         raise SettingError(f"{folder} exists already; remove it or choose another name")
@@ -101,8 +106,10 @@ def bundle(
     return folder
 
 
-def _check_mcu(formats, schemes):
-    """Raise SettingError unless there is a scheme of TFLite files that a microcontroller runs."""
+def _check_mcu(recipe, formats, schemes):
+    """Raise SettingError unless there is one file, and a scheme of TFLite files that a microcontroller runs."""
+    if hasattr(recipe, "parts"):
+        raise SettingError(f"targets has 'mcu', whose source holds one model; recipe {recipe.name} runs several")
     if "tflite" in formats and not set(schemes) & set(ON_MCU):
         raise SettingError(f"schemes has {', '.join(schemes)}; target 'mcu' needs one of {', '.join(ON_MCU)}")
 
@@ -118,17 +125,19 @@ def _fill(folder, recipe, model, formats, schemes, targets, streaming):
     for name, data in assets.items():
         (folder / name).write_bytes(data)
     inputs, labels = recipe.held_out(HELD_OUT)
-    example, label = recipe.example()
-    _write_example(folder, model, example)
-    expected = recipe.metric(np.asarray(model.predict(inputs, verbose=0, batch_size=64)), labels)
+    expected = np.asarray(model.predict(inputs, verbose=0, batch_size=64))
+    parts = parts_of(recipe, model, inputs, calibrates=bool(set(schemes) & set(CALIBRATED)))
+    for part in parts:
+        _write_example(folder / contents.example_name(part.name), part.model, part.example)
     card = {
         "recipe": recipe.name,
         "settings": {name: _without_folders(value) for name, value in asdict(recipe).items()},
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {p: importlib.metadata.version(p) for p in ("recurrent-zoo", "keras", "tensorflow", "numpy")},
-        "metric": {"name": recipe.metric_name, "examples": len(labels), "model": expected},
-        "example": {"label": label},
+        "metric": {"name": recipe.metric_name, "examples": len(labels), "model": recipe.metric(expected, labels)},
+        "example": {"label": recipe.example()[1]},
         "assets": list(assets),
+        "packages": list(getattr(recipe, "device_packages", ())),
         "models": [],
     }
     for format in formats:
@@ -136,64 +145,85 @@ def _fill(folder, recipe, model, formats, schemes, targets, streaming):
         for target in targets if format == "tflite" else others[:1]:
             possible = [scheme for scheme in schemes if target != "mcu" or scheme in ON_MCU]
             for scheme, chunk in itertools.product(possible, [None, recipe.chunk] if streaming else [None]):
-                card["models"].append(
-                    _export(
-                        *(folder, recipe, model, format, target, scheme, chunk, len(targets) > 1),
-                        held_out=(inputs, labels, expected),
-                    )
+                card["models"] += _export(
+                    *(folder, recipe, parts, format, target, scheme, chunk, len(targets) > 1),
+                    held_out=(inputs, labels, expected),
                 )
-    names = [*program, contents.LABELS, contents.EXAMPLE, *assets, *_write_c_array(folder, card["models"])]
+    names = [*program, contents.LABELS, *(contents.example_name(part.name) for part in parts), *assets]
+    names += _write_c_array(folder, card["models"])
     card["files"] = [_entry(folder / name) for name in names]
     _write_card(folder, card)
 
 
-def _export(folder, recipe, model, format, target, scheme, chunk, name_target, *, held_out):
-    """Write one model file, which streams if it is given a chunk, verify it, and return its entry for the card."""
+def _export(folder, recipe, parts, format, target, scheme, chunk, name_target, *, held_out):
+    """Write one file for each part, which streams if it is given a chunk, verify them; return entries for the card."""
     from zoo import export
-    from zoo.export.verification import Check, Report, named, run_examples, verify
+    from zoo.export.verification import Check, opened
 
     state = "reset" if chunk is None else "internal" if target == "mcu" else "external"
-    masks = getattr(recipe, "masks", "any")
-    plan = export.plan(model, format=format, target=target, scheme=scheme, time_steps=chunk, state=state, masks=masks)
-    parts = [
-        recipe.name,
-        *(["stream"] if chunk else []),
-        scheme,
-        *([target] if name_target and format == "tflite" else []),
-    ]
-    name = ".".join([*parts, format])
+    options = {"target": target, "scheme": scheme, "state": state, "time_steps": chunk}
     write = export.to_tflite if format == "tflite" else export.to_onnx
-    options = {"representative_data": recipe.representative()} if scheme in CALIBRATED else {}
-    path = write(
-        model, folder / name, scheme=scheme, target=target, state=state, time_steps=chunk, plan=plan, **options
-    )
-    streams = {} if chunk is None else {"chunk": chunk, "leads": export.leads(model, time_steps=chunk)}
+    paths, plans = {}, {}
+    for part in parts:
+        plan = export.plan(part.model, format=format, masks=getattr(recipe, "masks", "any"), **options)
+        words = [recipe.name, part.name, "stream" if chunk else "", scheme]
+        words += [target] if name_target and format == "tflite" else []
+        path = folder / ".".join([*filter(None, words), format])
+        examples = {"representative_data": part.representative} if scheme in CALIBRATED else {}
+        paths[part.name], plans[part.name] = write(part.model, path, plan=plan, **options, **examples), plan
+    streams = {} if chunk is None else {"chunk": chunk, "leads": export.leads(parts[0].model, time_steps=chunk)}
+    try:
+        files = {name: opened(path) for name, path in paths.items()}
+    except DataError as error:
+        raise VerifyError(f"{error}, or leave scheme {scheme!r} out") from error
     inputs, labels, expected = held_out
-    file, example = Session(path), contents.read_example(folder)
-    metric = recipe.metric(next(iter(run_examples(file, named(file, inputs), streams.get("leads")).values())), labels)
+    outputs = answers(recipe, files, inputs, streams.get("leads"))
+    metric, wanted = recipe.metric(outputs, labels), recipe.metric(expected, labels)
+    names, checks = ", ".join(path.name for path in paths.values()), []
+    if scheme != "float32":
+        allowed = max(INT8_LOSS, 1.5 / len(labels))
+        sentence = f"{recipe.metric_name} {metric:.4f}, the model's {wanted:.4f} (allowed loss {allowed:.4f})"
+        checks.append(Check(names, wanted - metric <= allowed, sentence))
+    elif len(parts) > 1:  # each is compared with its own model below
+        difference, allowed = float(np.abs(outputs - expected).max()), FLOAT_ATOL * max(1.0, np.abs(expected).max())
+        sentence = f"in turn they differ from the whole model by {difference:.1e} (tolerance {allowed:.1g})"
+        checks.append(Check(names, difference <= allowed, sentence))
+    for check in checks:
+        if not check.passed:
+            raise VerifyError(f"{check.file}: {check.sentence}; leave scheme {scheme!r} out, or train longer")
+    return [
+        {
+            **({"part": part.name} if part.name else {}),
+            **_measured(folder, part, paths[part.name], files[part.name], plans[part.name], checks, streams),
+            "format": format,
+            "target": target,
+            "scheme": scheme,
+            **streams,
+            "metric": metric,
+        }
+        for part in parts
+    ]
+
+
+def _measured(folder, part, path, file, plan, checks, streams):
+    """Return what the card says of one file, beside what it has in common with others; a float32 file is verified."""
+    from zoo import export
+    from zoo.export.verification import verify
+
+    example = contents.read_example(folder, contents.example_name(part.name))
     size = max(1.0, *(float(np.abs(output).max()) for output in example[1].values()))
     atol = FLOAT_ATOL * size
-    if scheme == "float32":
-        report = verify(model, path, inputs[:16], atol=atol, plan=plan)
+    if plan.scheme == "float32":
+        checks = [*checks, *verify(part.model, path, part.inputs, atol=atol, plan=plan).checks]
     else:
-        loss, allowed = expected - metric, max(INT8_LOSS, 1.5 / len(labels))
-        sentence = f"{recipe.metric_name} {metric:.4f}, the model's {expected:.4f} (allowed loss {allowed:.4f})"
-        report = Report((Check(name, loss <= allowed, sentence),))
-        if not report.passed:
-            raise VerifyError(f"{name}: {sentence}; leave scheme {scheme!r} out, or train longer")
         atol = _difference(file, example, streams.get("leads")) + INT8_MARGIN * size
     return {
         **_entry(path),
-        "format": format,
-        "target": target,
-        "scheme": scheme,
-        **streams,
         "atol": atol,
-        "metric": metric,
-        **({"arena_bytes": export.arena_size(path)} if target == "mcu" else {}),
+        **({"arena_bytes": export.arena_size(path)} if plan.target == "mcu" else {}),
         "latency_ms": latency_ms(file, example[0]),
         "plan": [asdict(choice) for choice in plan.choices],
-        "checks": [check.sentence for check in report.checks],
+        "checks": [check.sentence for check in checks],
     }
 
 
@@ -214,7 +244,7 @@ def _entry(path):
     return {"name": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _write_example(folder, model, example):
+def _write_example(path, model, example):
     import keras
 
     from zoo.export import signature, trace
@@ -226,7 +256,7 @@ def _write_example(folder, model, example):
     outputs = [keras.ops.convert_to_numpy(output) for output in outputs]
     stored = {f"input_{name}": array for name, array in arrays.items()}
     stored |= {f"output_{n}": a for n, a in zip(signature.output_names(model, outputs), outputs, strict=True)}
-    np.savez(folder / contents.EXAMPLE, **stored)
+    np.savez(path, **stored)
 
 
 def _write_c_array(folder, models):

@@ -35,7 +35,8 @@ def markdown(card):
             "    python run.py FILE",
             "    python run.py --check",
             "",
-            "It needs NumPy and, for .tflite, ai-edge-litert or, for .onnx, onnxruntime.",
+            f"It needs {', '.join(['NumPy', *card.get('packages', [])])} and, for .tflite, ai-edge-litert or, for "
+            ".onnx, onnxruntime.",
             "",
             "## Recurrent layers",
             "",
@@ -56,7 +57,10 @@ def picture(card, path):
     from matplotlib.figure import Figure
 
     models = card["models"]
-    names = [f"{m['format']} {m['scheme']}" + (f" {m['target']}" if m["target"] != "linux" else "") for m in models]
+    names = [
+        " ".join([m["format"], m["scheme"], m["target"] * (m["target"] != "linux"), m.get("part", "")]).strip()
+        for m in models
+    ]
     columns = [
         ("size, KiB", [m["bytes"] / 1024 for m in models], "{:.0f}"),
         ("latency, ms", [m["latency_ms"] for m in models], "{:.2f}"),

@@ -60,8 +60,9 @@ def _check_entry(name, entry):
 
 def _check_model_entry(entry):
     atol, leads, chunk = entry["atol"], entry.get("leads") or {}, entry.get("chunk", 1)
-    if not _is_number(atol) or not _is_whole(chunk) or not all(v is None or _is_whole(v) for v in leads.values()):
-        raise DataError(f"{CARD} has atol, leads or chunk of {entry['name']} wrong; export the bundle again")
+    whole = all(v is None or _is_whole(v) for v in leads.values())
+    if not _is_number(atol) or not _is_whole(chunk) or not whole or not isinstance(entry.get("part", ""), str):
+        raise DataError(f"{CARD} has atol, leads, chunk or part of {entry['name']} wrong; export the bundle again")
 
 
 def _is_number(value):
@@ -101,12 +102,24 @@ def listed(card, name):
     raise DataError(f"{CARD} lists no {name}; export the bundle again")
 
 
-def read_example(folder):
-    """Return ({input name: array}, {output name: array}) of the example stored in a bundle."""
+def example_name(part=""):
+    """Return the name of the file that holds the stored example of a model, or of a part of it."""
+    return f"example.{part}.npz" if part else EXAMPLE
+
+
+def parts_of(card, entry):
+    """Return {part: entry} of all files of a card that are run in turn with that of `entry`, itself among them."""
+    alike = ("format", "target", "scheme")
+    others = [one for one in card["models"] if all(one.get(key) == entry.get(key) for key in alike)]
+    return {one["part"]: one for one in others if "part" in one}
+
+
+def read_example(folder, name=EXAMPLE):
+    """Return ({input name: array}, {output name: array}) of an example stored in a bundle."""
     try:
-        arrays = _arrays(Path(folder) / EXAMPLE)
+        arrays = _arrays(Path(folder) / name)
     except _UNREADABLE as error:
-        raise DataError(f"{EXAMPLE} cannot be read: {first_line(error)}; export the bundle again") from None
+        raise DataError(f"{name} cannot be read: {first_line(error)}; export the bundle again") from None
     return [{n[len(kind) :]: a for n, a in arrays.items() if n.startswith(kind)} for kind in ("input_", "output_")]
 
 

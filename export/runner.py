@@ -7,6 +7,7 @@ A bundle holds a copy of this file as `run.py`, beside it `session.py` and `cont
     python run.py --stream hello.wav   what it says after each chunk, with a file that streams
     python run.py --check              every file's sha256, its answer to the stored example, its latency
     python run.py --file NAME ...      with this one of the bundle's model files
+    python run.py --draw PNG ...       the answer as a picture too, where the task draws one
 
 Nothing in a bundle is executed but these four, and only when `run.py` is called by name: `zoo run` and `zoo verify` use
 the package's own copies. The rest is parsed. A model file is read by its runtime, which a damaged one can crash: checks
@@ -45,14 +46,32 @@ def run(folder, path, task, name=None):
         folder: the bundle.
         path: what the task reads, for example a wav.
         task: module with `read(path, card) -> {input: array}`, `answer(outputs, card)` and `show(answer) -> str`, where
-            the card has the bundle's labels too, and of its assets {file name: bytes}.
-        name: which of the bundle's model files, the first if None.
+            the card has the bundle's labels too, and of its assets {file name: bytes}; of a bundle whose files run in
+            turn also `run(parts, inputs, card) -> outputs`, where parts are {part: function of {input: array}}.
+        name: which of the bundle's model files, the first if None; of files that run in turn, one of them.
     """
     card = contents.read_card(folder)
     path_of_model = contents.model_path(folder, card, name)
     entry = next(entry for entry in card["models"] if entry["name"] == path_of_model.name)
     card = {**card, "labels": contents.read_labels(folder, card), "assets": contents.read_assets(folder, card)}
+    if "part" in entry:
+        parts = contents.parts_of(card, entry)
+        sessions = {part: Session(contents.model_path(folder, card, one["name"])) for part, one in parts.items()}
+        return task.answer(task.run(sessions, task.read(path, card), card), card)
     return task.answer(answer(Session(path_of_model), task.read(path, card), entry.get("leads")), card)
+
+
+def draw(answered, path, task, out):
+    """Draw what `run` returned of the file at `path` into a new file `out`, a picture.
+
+    Raises:
+        DataError: the task draws nothing, or the picture cannot be written.
+    """
+    if not hasattr(task, "draw"):
+        raise DataError("this bundle's task draws no picture; leave --draw out")
+    if Path(out).exists():
+        raise DataError(f"{out} exists already; remove it or choose another name")
+    task.draw(answered, path, out)
 
 
 def run_in_chunks(folder, path, task, name=None):
@@ -138,8 +157,9 @@ def _check_model(folder, name):
     card = contents.read_card(folder)
     session = Session(contents.model_path(folder, card, name))
     entry = next(entry for entry in card["models"] if entry["name"] == name)
-    contents.checked_file(folder, contents.listed(card, contents.EXAMPLE))
-    inputs, expected = contents.read_example(folder)
+    example = contents.example_name(entry.get("part", ""))
+    contents.checked_file(folder, contents.listed(card, example))
+    inputs, expected = contents.read_example(folder, example)
     first, second = answer(session, inputs, entry.get("leads")), answer(session, inputs, entry.get("leads"))
     if set(first) != set(expected):
         raise DataError(f"its outputs are {sorted(first)}; the example has {sorted(expected)}")
@@ -181,6 +201,7 @@ def main():
     parser.add_argument("--check", action="store_true", help="check every file of the bundle on this device")
     parser.add_argument("--stream", action="store_true", help="read the file in chunks and answer after each")
     parser.add_argument("--file", help="which of the bundle's model files (default: the first on the card)")
+    parser.add_argument("--draw", metavar="PNG", help="draw the answer into this new file, where the task can")
     parser.add_argument("--load", metavar="MODEL", help="only see whether the runtime takes this model file")
     options = parser.parse_args()
     folder = Path(__file__).resolve().parent
@@ -205,7 +226,10 @@ def main():
                 first, *_ = task.show(answered).splitlines()
                 print(f"{heard:4.0%}  {first}")
             return 0
-        print(task.show(run(folder, options.path, task, options.file)))
+        answered = run(folder, options.path, task, options.file)
+        if options.draw:
+            draw(answered, options.path, task, options.draw)
+        print(task.show(answered))
         return 0
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

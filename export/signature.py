@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import keras
 
-from zoo.errors import ExportError
+from zoo.errors import ExportError, SettingError
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ def signature(model, *, batch_size, time_steps=None, state="reset"):
         state: "reset", the model starts afresh at every call; else it goes on, see `zoo.export.streaming`.
 
     Raises:
+        SettingError: `time_steps` where all lengths are fixed, and another.
         ExportError: not a Keras model, never built, or an input that no device file can take.
     """
     if state != "reset":
@@ -59,6 +60,12 @@ def input_specs(model, *, batch_size, time_steps=None):
     fixed = fixed_batch(model)
     if fixed is not None and batch_size not in (None, fixed):
         raise ExportError(f"model {model.name!r} is made for batches of {fixed}; give batch_size={fixed}")
+    lengths = {shape[1] for _, shape, _ in _inputs(model) if len(shape) > 1}
+    if None not in lengths and time_steps not in (None, *lengths):
+        raise SettingError(
+            f"time_steps is {time_steps}, and the inputs of model {model.name!r} have {sorted(lengths)} steps; leave "
+            "it out, or build the model with an open axis of time"
+        )
     specs = []
     for name, shape, dtype in _inputs(model):
         if dtype == "string":

@@ -77,6 +77,16 @@ def verify(model_or_bundle, path=None, inputs=None, *, atol=1e-5, scheme="float3
     return report
 
 
+def opened(path):
+    """Return the `Session` of a file that ran in a process of its own first: a bad one can crash its runtime.
+
+    Raises:
+        DataError: the runtime refuses the file, or crashes.
+    """
+    runner.check_loads(path)
+    return Session(path)
+
+
 def run_examples(session, inputs, leads=None):
     """Return {output: array} of a `zoo.export.session.Session` for all examples, in the batches that the file takes.
 
@@ -108,8 +118,7 @@ def _check_file(model, path, inputs, atol, scheme, plan):
 
     from zoo.export import planning, signature, trace
 
-    runner.check_loads(path)  # elsewhere: a damaged file can crash its runtime, and with it this process
-    file, session = Path(path).name, Session(path)
+    file, session = Path(path).name, opened(path)
     format = "tflite" if file.endswith(".tflite") else "onnx"
     specs = signature.input_specs(model, batch_size=None)
     time_steps, state, leads, expected_specs = None, "reset", None, specs
@@ -122,10 +131,7 @@ def _check_file(model, path, inputs, atol, scheme, plan):
         return checks
     if inputs is None:
         raise DataError(f"no inputs to compare {file} with its model on; give a few examples")
-    arrays = dict(zip([s.name for s in specs], inputs, strict=True)) if isinstance(inputs, (tuple, list)) else inputs
-    if not isinstance(arrays, dict):
-        arrays = {specs[0].name: arrays}
-    arrays = {spec.name: np.asarray(arrays[spec.name], spec.dtype.as_numpy_dtype) for spec in specs}
+    arrays = _arrays(inputs, specs)
     # Twice, where the model takes any batch: of one example Keras' `add` takes (1, ..., n, 1) for a bias of n channels.
     twice = {s.name: np.concatenate([arrays[s.name]] * 2) if s.shape[0] is None else arrays[s.name] for s in specs}
     with trace.for_inference(model):  # as the file was made: a stateful layer starts afresh, half precision is float32
@@ -143,6 +149,26 @@ def _check_file(model, path, inputs, atol, scheme, plan):
     if plan.target == "mcu" and not session.streams:
         checks.append(_micro(file, path, session, arrays, expected, atol))
     return checks
+
+
+def _arrays(inputs, specs):
+    """Return `inputs` as {input name: array}; raise DataError unless they are examples of what the model takes."""
+    names = [spec.name for spec in specs]
+    if not isinstance(inputs, dict):
+        given = inputs if isinstance(inputs, (tuple, list)) else [inputs]
+        if len(given) != len(names):
+            raise DataError(f"inputs is a list of {len(given)}; expected an array for each of {', '.join(names)}")
+        inputs = dict(zip(names, given, strict=True))
+    if set(inputs) != set(names):
+        raise DataError(f"inputs is for {', '.join(map(str, inputs))}; the model takes {', '.join(names)}")
+    arrays = {name: np.asarray(inputs[name]) for name in names}
+    for spec in specs:
+        array, expected = arrays[spec.name], tuple(spec.shape)
+        fits = array.ndim == len(expected) and all(e in (None, a) for a, e in zip(array.shape, expected, strict=True))
+        if not fits or array.dtype.kind not in "fiub" or not array.size:
+            said = f"{array.shape} of {array.dtype}"
+            raise DataError(f"input {spec.name!r} is given {said}; expected examples of shape {expected}, numbers")
+    return {spec.name: arrays[spec.name].astype(spec.dtype.as_numpy_dtype) for spec in specs}
 
 
 def _micro(file, path, session, arrays, expected, atol):

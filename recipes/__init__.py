@@ -8,6 +8,8 @@ _RECIPES = {  # name: (class, one line); the folder is the name's
     "keyword_spotting": ("KeywordSpotting", "which of a few words was said, from raw audio"),
     "speech_recognition": ("SpeechRecognition", "what was said, character by character, from raw audio"),
     "sentiment": ("Sentiment", "which of a few opinions a text holds, from its words"),
+    "image_captioning": ("ImageCaptioning", "what a picture shows, in a sentence, and where each word looked"),
+    "video_captioning": ("VideoCaptioning", "what happens in a clip, in a sentence, and when for each word"),
     "forecasting": ("Forecasting", "what comes next in series of numbers, with how sure that is"),
 }
 
@@ -59,12 +61,20 @@ def load(folder):
     from zoo.recipes.base import read_run
 
     name, settings, path = read_run(folder)
-    recipe = get(name)(**settings)
+    return get(name)(**settings), read_model(path)
+
+
+def read_model(path):
+    """Read a `.keras` file, executing nothing from it.
+
+    Raises:
+        DataError: it is no file of a Keras model.
+    """
     import keras
 
     from zoo import layers  # noqa: F401  registers the layers that the file names
 
     try:
-        return recipe, keras.saving.load_model(path, compile=False, safe_mode=True)
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise DataError(f"{path} cannot be read as a Keras model ({error}): train again.") from error

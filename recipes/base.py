@@ -9,7 +9,8 @@ import tempfile
 from dataclasses import asdict, field, fields
 from pathlib import Path
 
-from zoo.errors import DataError, SettingError
+from zoo.errors import DataError, SettingError, TrainError
+from zoo.train.files import settle, write_json
 
 _WRITTEN_WITH = ("recurrent-zoo", "keras", "tensorflow", "numpy")
 
@@ -72,6 +73,10 @@ class Recipe:
             object.__setattr__(self, each.name, value)  # frozen for everyone else
             _check(type(self).__name__, each, value)
 
+    def sources(self):
+        """Return all that training reads, by whose hash a run that was interrupted knows its data again."""
+        return (self.load(),)
+
 
 def _check(recipe, each, value):
     least, above, choices = (each.metadata[key] for key in ("least", "above", "choices"))
@@ -127,19 +132,26 @@ def save_run(folder, recipe, model, scores):
     """
     folder = check_new(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    versions = {package: importlib.metadata.version(package) for package in _WRITTEN_WITH}
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        model.save(unfinished / "model.keras")
-        _write_json(
-            unfinished / "recipe.json", {"recipe": recipe.name, "settings": asdict(recipe), "versions": versions}
-        )
-        _write_json(unfinished / "scores.json", scores)
+        write_run(unfinished, recipe, model, scores)
         unfinished.chmod(0o777 & ~_umask())  # mkdtemp makes it private
         os.replace(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def write_run(folder, recipe, model, scores):
+    """Write the files of a run to a folder that exists; `scores.json`, the last, says that all is there."""
+    versions = {package: importlib.metadata.version(package) for package in _WRITTEN_WITH}
+    try:
+        model.save(folder / "model.keras")
+        settle(folder / "model.keras")
+    except OSError as error:
+        raise TrainError(f"{folder}/model.keras could not be written ({error}); make room and try again.") from error
+    write_json(folder / "recipe.json", {"recipe": recipe.name, "settings": asdict(recipe), "versions": versions})
+    write_json(folder / "scores.json", scores)
 
 
 def read_run(folder):
@@ -160,10 +172,6 @@ def read_run(folder):
         return written["recipe"], dict(written["settings"]), folder / "model.keras"
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged ({error!r}), expected what training wrote: train again.") from error
-
-
-def _write_json(path, value):
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def _umask():

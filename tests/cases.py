@@ -81,6 +81,11 @@ LAYERS = [
     ),
     LayerCase(
         layers.Recurrent,
+        cell=lambda dtype: layers.SampledCell(layers.VariationalDropout(layers.LSTMCell(5, dtype=dtype), 0.2, seed=3)),
+        chance=True,
+    ),
+    LayerCase(
+        layers.Recurrent,
         cell=lambda dtype: layers.StackedCells(
             [
                 layers.Zoneout(layers.LSTMCell(3, dtype=dtype), {"hidden": 0.2}, seed=3),
@@ -113,4 +118,4 @@ ATTENTION = [
     ),
 ]
 
-RECIPES = ["keyword_spotting", "forecasting", "sentiment", "speech_recognition"]
+RECIPES = ["keyword_spotting", "forecasting", "image_captioning", "sentiment", "speech_recognition", "video_captioning"]

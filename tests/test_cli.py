@@ -55,7 +55,11 @@ def test_help_shows_every_setting_with_its_help_and_default(capsys):
 
 
 def test_every_command_says_how_it_is_used(capsys):
-    for command in ([], ["train"], *([name, "--help"] for name in ("list", "evaluate", "export", "verify", "run"))):
+    for command in (
+        [],
+        ["train"],
+        *([name, "--help"] for name in ("list", "evaluate", "diagnose", "doctor", "export", "verify", "run")),
+    ):
         assert main(command) == 0
         assert capsys.readouterr().out.startswith("Usage: zoo")
 
@@ -189,7 +193,7 @@ def test_a_bundle_for_an_unknown_recipe_imports_nothing(exported, tmp_path, demo
     assert "'../evil', expected one of keyword_spotting" in capsys.readouterr().err
 
 
-def test_ctrl_c_gives_the_terminal_back_and_leaves_nothing(tmp_path):
+def test_ctrl_c_gives_the_terminal_back_and_leaves_what_it_takes_to_go_on(tmp_path):
     terminal, error = pty.openpty()
     arguments = [*TINY[:-1], "1000", "--out", str(tmp_path / "run")]
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
@@ -213,8 +217,8 @@ def test_ctrl_c_gives_the_terminal_back_and_leaves_nothing(tmp_path):
     assert "val_accuracy" in shown and "━" in shown  # the bar
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor, hidden and shown again
     last = shown.splitlines()[-1]
-    assert "interrupted; nothing was written." in last and "Traceback" not in shown
-    assert list(tmp_path.iterdir()) == []
+    assert "interrupted; the same command goes on from" in last and "Traceback" not in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["run.unfinished"]
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -52,5 +52,5 @@ def test_every_folder_of_code_is_in_the_package():
 def test_an_unknown_room_is_named():
     import zoo
 
-    with pytest.raises(AttributeError, match="data, export, layers, recipes"):
+    with pytest.raises(AttributeError, match="data, export, layers, recipes, train"):
         zoo.kitchen  # noqa: B018

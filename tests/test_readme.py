@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^\$ zoo (.+)$", README.partition("## Your own words")[2], re.MULTILINE)
 PYTHON = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-TRAINS_A_RECIPE = ("keyword_spotting", "sentiment", "forecasting", "speech_recognition")
+TRAINS_A_RECIPE = ("keyword_spotting", "sentiment", "forecasting", "speech_recognition", "image_captioning")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ where it is needed, so that ``import zoo`` and ``zoo list`` answer at once.
 import importlib
 
 __version__ = "0.1.0"
-_ROOMS = ("data", "export", "layers", "recipes")
+_ROOMS = ("data", "export", "layers", "recipes", "train")
 
 
 def __getattr__(name):

@@ -19,3 +19,15 @@ class ExportError(ZooError, RuntimeError):
 
 class VerifyError(ExportError):
     """A written file does not do what the model does, or is damaged."""
+
+
+class TrainError(ZooError, RuntimeError):
+    """Training cannot go on; what was reached so far is kept."""
+
+
+class Interrupted(ZooError):
+    """The user stopped the work; what was reached so far is kept."""
+
+
+class ZooWarning(UserWarning):
+    """Something was passed over, or looks wrong, and the work goes on."""

@@ -39,7 +39,7 @@ def prunable(model, layers=None):
     """
     if not isinstance(model, keras.Model):
         raise SettingError(f"model is a {type(model).__name__}; expected a Keras model")
-    if not model.weights:
+    if not model.weights and not model.built:
         raise SettingError(f"the model {model.name} has no weights yet; build it or call it once before it is pruned")
     found = {}
     for layer in [model] if layers is None else _named(model, layers):

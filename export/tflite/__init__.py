@@ -127,6 +127,9 @@ def _save(model, entry, folder, *, target, scheme, plan, keep_float):
     from zoo.export.stepping import steps_replaced
     from zoo.export.tflite.loop import loops_replaced
 
+    double = next((layer.name for layer in model._flatten_layers() if layer.compute_dtype == "float64"), None)
+    if double is not None:
+        raise ExportError(f"layer {double!r} computes in float64, which TFLite does not; build the model in float32")
     uses = trace.observe(model, entry)
     if plan is None:
         plan = planning.choose(uses, format="tflite", target=target, scheme=scheme)

@@ -11,7 +11,7 @@ from zoo.export.tflite.calibrate import calibrate
 from zoo.export.tflite.flatbuffer import Editor
 from zoo.export.tflite.full_int8 import full_int8
 from zoo.export.tflite.fuse import check_builtin, fuse
-from zoo.export.tflite.micro import check_ops
+from zoo.export.tflite.micro import check_ops, renew_selects
 from zoo.export.tflite.quantize import dynamic_int8
 from zoo.export.tflite.variables import hold_states
 from zoo.export.tflite.weights import float16, weight_int8
@@ -57,6 +57,7 @@ def convert(saved_model, out, inputs, outputs, scheme, target, examples, io_dtyp
         _STORED[scheme](editor)
     _name_ends(editor, inputs, outputs)
     if target == "mcu":
+        renew_selects(editor)
         check_ops(editor)
     if held:
         hold_states(editor, states)

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from ai_edge_litert import schema_py_generated as schema
+
 from zoo.errors import ExportError, SettingError
 from zoo.export import options
-from zoo.export.tflite.flatbuffer import op_histogram
+from zoo.export.tflite.flatbuffer import op_histogram, shape_of
 
 # The ops that the interpreter of the package tflite-micro has kernels for; none was left out of its resolver.
 _OPS = """
@@ -19,7 +21,20 @@ _OPS = """
     TRANSPOSE_CONV UNIDIRECTIONAL_SEQUENCE_LSTM UNPACK VAR_HANDLE WHILE ZEROS_LIKE
 """
 OPS = frozenset(_OPS.split())
+_SELECTED = (schema.TensorType.FLOAT32, schema.TensorType.INT8, schema.TensorType.INT16)  # its SELECT_V2 takes these
 _SPELLED = {"MATMUL": "MatMul", "CUMSUM": "CumSum", "PADV2": "PadV2", "LSTM": "LSTM"}  # as in the resolver's methods
+
+
+def renew_selects(editor):
+    """Let SELECT of operands of one shape be SELECT_V2, which does the same, where TFLite Micro has that."""
+    for graph in editor.model.subgraphs:
+        for place, operator in enumerate(graph.operators):
+            if editor.name(operator) != "SELECT":
+                continue
+            shapes = {tuple(shape_of(graph.tensors[index])) for index in operator.inputs}
+            if len(shapes) == 1 and graph.tensors[operator.outputs[0]].type in _SELECTED:
+                ends = operator.inputs, operator.outputs
+                graph.operators[place] = editor.operator("SELECT_V2", *ends, schema.SelectV2OptionsT())
 
 
 def check_ops(editor):

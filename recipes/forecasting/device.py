@@ -16,6 +16,8 @@ else:  # in a bundle
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)  # quantiles, as the model gives them
 LARGEST = 1 << 28  # bytes of a CSV file
 LONGEST = 1 << 20  # steps that a model may look back
+DAY = 86400  # seconds
+CLOCKS = (DAY, 7 * DAY, 365.2425 * DAY)  # seconds of a turn: the hours, the weekdays, the seasons
 _TIMES = ("date", "time", "timestamp", "datetime", "ds", "month", "week", "day", "year")
 _MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 
@@ -23,16 +25,19 @@ _MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 def read(path, card):
     """Return the model's input from the last rows of a CSV file: {"history": (1, look_back, channels)}.
 
-    The columns are found by their names, in any order, others are passed over. A missing value may be empty or NA; a
-    step that is missing must be a row with nothing but its time.
+    A model that reads the calendar also gets {"clock": (1, 3)}, of the last row's time. The columns are found by their
+    names, in any order, others are passed over. A missing value may be empty or NA; a step that is missing must be a
+    row with nothing but its time.
 
     Args:
         path: a CSV file in UTF-8 with commas, semicolons or tabs, whose first row names the columns.
-        card: the bundle's card, with `labels`, the channels, and `settings` of the recipe: look_back (steps).
+        card: the bundle's card, with `labels`, the channels, and `settings` of the recipe: look_back (steps), and
+            whether it reads the calendar.
 
     Raises:
         DataError: the file is missing, too short, no CSV, lacks a channel, or has a cell that is no number among the
-            rows that count; its times do not grow; the card's settings are not those of a forecasting model.
+            rows that count; its times do not grow, or the last, where it is read, is no date; the card's settings are
+            not those of a forecasting model.
     """
     look_back = card["settings"].get("look_back")
     if not isinstance(look_back, int) or not 0 < look_back <= LONGEST:
@@ -52,7 +57,22 @@ def read(path, card):
             history[0, step, channel] = _number(row[column], path, first + step + 2, name)
         if np.isnan(history[0, :, channel]).all():
             raise DataError(f"{path} has no number in the last {look_back} rows of column {name!r}; expected some")
-    return {"history": history}
+    if not card["settings"].get("calendar"):
+        return {"history": history}
+    now = _last_time(path, header, rows[-1], card["settings"].get("time_column"))
+    return {"history": history, "clock": clock(np.array([now])).astype(np.float32)}
+
+
+def clock(times):
+    """Return which part of the day, of the week from Monday, and of the year has gone by: float64 (times, 3).
+
+    Args:
+        times: datetime64[s] (times,).
+    """
+    days = times.astype("datetime64[s]").astype(np.int64) / DAY  # since a Thursday
+    years = times.astype("datetime64[Y]")
+    begin, end = (each.astype("datetime64[D]").astype(np.int64) for each in (years, years + 1))
+    return np.stack([days % 1, (days + 3) / 7 % 1, (days - begin) / (end - begin)], axis=-1)
 
 
 def answer(outputs, card):
@@ -106,6 +126,24 @@ def _read_csv(path):
     return rows[0], rows[1:]
 
 
+def _last_time(path, header, row, named):
+    """Return the time of a row; it may have columns of its own for year, month, day and hour."""
+    cells = {name.lower(): cell for name, cell in zip(header, row, strict=True)}
+    if named in header:
+        cell = row[header.index(named)]
+    elif {"year", "month"} <= set(cells) and not {"date", "time", "timestamp", "datetime", "ds"} & set(cells):
+        parts = [cells["year"], cells["month"], cells.get("day", "1"), cells.get("hour", "0")]
+        cell = "{:0>4}-{:0>2}-{:0>2}T{:0>2}".format(*parts)
+    else:
+        cell = next((cells[name] for name in _TIMES if name in cells), "")
+    time = _time(re.sub(r"^(\d{4})(\d\d)(\d\d)$", r"\1-\2-\3", cell))
+    if not isinstance(time, np.datetime64) or np.isnat(time):
+        raise DataError(
+            f"{path}: the last row's time is {cell[:40]!r}; expected a date, as the model reads the calendar"
+        )
+    return time
+
+
 def _check_times(path, header, rows, first, named):
     """Raise DataError where a time is not later than the one before, if a column of times is known."""
     lower = [name.lower() for name in header]
@@ -125,9 +163,11 @@ def _time(cell):
     try:
         return float(cell)
     except ValueError:
-        date = re.sub(r"(Z|[+-]\d\d:?\d\d)$", "", cell.replace(" ", "T")) if len(cell) > 10 else cell
+        zone = re.search(r"(?:Z|([+-])(\d\d):?(\d\d))$", cell) if len(cell) > 10 else None
+        ahead = int(zone[1] + zone[2]) * 60 + int(zone[1] + zone[3]) if zone and zone[1] else 0  # minutes
         try:
-            return np.datetime64(date, "s")
+            date = (cell[: zone.start()] if zone else cell).replace(" ", "T")
+            return np.datetime64(date, "s") - np.timedelta64(ahead, "m")
         except ValueError:
             return None
 

@@ -1,11 +1,15 @@
-"""The networks of the forecasting recipe: a scaled past to a scaled future, each channel by the same weights."""
+"""The networks of the forecasting recipe: a scaled past to a scaled future, each channel by the same weights.
+
+Two give the future itself, `deepar` its quantiles.
+"""
 
 import keras
 from keras import ops
 
-from zoo.layers import EchoState, SegRNN
+from zoo.layers import DeepAR, EchoState, PathQuantiles, SegRNN
+from zoo.recipes.forecasting.scores import LEVELS
 
-_RESERVOIR = 300  # units
+_RESERVOIR, _TELLER = 300, 40  # units
 SCALED = "scaled"  # the layer whose output is compared with the scaled future
 
 
@@ -25,3 +29,16 @@ def echo_state(scaled, recipe):
     ahead = keras.layers.Dense(recipe.horizon, name="readout")(features)
     ahead = ops.reshape(ahead, (-1, channels, recipe.horizon))
     return keras.layers.Permute((2, 1), name=SCALED)(ahead)
+
+
+def deepar(scaled, recipe, level, known):
+    """Paths of the future, walked by an LSTM that tells how each value is distributed, and their quantiles.
+
+    A level, (batch, 1, channels), lets it see how high the series stands, not only how it moved: where to return to.
+    """
+    layer = DeepAR(
+        recipe.horizon, recipe.units or _TELLER, recipe.paths, recipe.degrees, seed=recipe.seed, name="deepar"
+    )
+    series = scaled if level is None else keras.layers.Add(name="raised")([scaled, level])
+    quantiles = PathQuantiles(LEVELS, name="path_quantiles")(layer(series) if known is None else layer(series, known))
+    return quantiles if level is None else quantiles - ops.expand_dims(level, -1)

@@ -13,12 +13,12 @@ from functools import cached_property
 import numpy as np
 
 from zoo.data.series import load_series
-from zoo.errors import SettingError
+from zoo.errors import DataError, SettingError
 from zoo.recipes.base import Recipe, on_device, setting
 from zoo.recipes.forecasting import device
 from zoo.recipes.forecasting.scores import LEVELS, MIDDLE, Scores
 
-_NETWORKS = ("segrnn", "echo_state")
+_NETWORKS = ("segrnn", "deepar", "echo_state")
 _BLOCK = 1024  # windows that are forecast at once
 _FITTED = 2_000  # windows, at most, that a readout in closed form is fitted on
 
@@ -27,13 +27,18 @@ _FITTED = 2_000  # windows, at most, that a readout in closed form is fitted on
 class Forecasting(Recipe):
     """Forecast the next steps of every channel of a series, with quantiles, raw units in and out.
 
-    The networks: "segrnn" reads the past in segments by one GRU and decodes the whole future at once; "echo_state" is a
-    reservoir with a readout in closed form, the fast baseline. Both see the past relative to its last value, divided by
-    a spread: with `scaling="train"` the channel's standard deviation in training, with "window" each window's own.
-    Missing values are NaN and are filled inside the model. The quantiles stand as far from the forecast as its errors
-    on the validation split did, at each step ahead.
+    The networks: "segrnn" reads the past in segments by one GRU and decodes the whole future at once; "deepar" learns
+    how the next value is distributed, and walks along many paths that it draws; "echo_state" is a reservoir with a
+    readout in closed form, the fast baseline. All see the past relative to its last value, divided by a spread: with
+    `scaling="train"` the channel's standard deviation in training, with "window" each window's own; with "train" deepar
+    also sees how high the series stands. Missing values are NaN and are filled inside the model. The quantiles are
+    those of deepar's paths; of the others they stand as far from the forecast as its errors on the validation split
+    did, at each step ahead.
 
         history (batch, look_back, channels) -> forecast (batch, horizon, channels, quantiles)
+
+    With `calendar` there is a second input, `clock` (batch, 3): which part of the day, of the week and of the year has
+    gone by at the last step of the past.
 
     The quantiles are those of `zoo.recipes.forecasting.scores.LEVELS`; the middle one, the median, is the forecast.
 
@@ -44,8 +49,9 @@ class Forecasting(Recipe):
 
     Reference:
         S. Lin et al., "SegRNN: Segment recurrent neural network for long-term time series forecasting", 2023,
-        https://arxiv.org/abs/2308.11200; H. Jaeger, "The echo state approach to analysing and training recurrent neural
-        networks", 2001.
+        https://arxiv.org/abs/2308.11200; D. Salinas et al., "DeepAR: Probabilistic forecasting with autoregressive
+        recurrent networks", 2020, https://arxiv.org/abs/1704.04110; H. Jaeger, "The echo state approach to analysing
+        and training recurrent neural networks", 2001.
     """
 
     name = "forecasting"
@@ -53,12 +59,17 @@ class Forecasting(Recipe):
     device_files = on_device(device)  # what a bundle's runner does around the model
 
     data: str = setting("demo", "demo (sea surface temperature by month), or a CSV file: wide, long, ETT, M4")
-    network: str = setting("segrnn", "segrnn, or echo_state (the fast baseline)", choices=_NETWORKS)
+    network: str = setting(
+        "segrnn", "segrnn, deepar (learns how it is distributed), or echo_state (fast)", choices=_NETWORKS
+    )
     look_back: int = setting(96, "steps of the past that a forecast is made from", least=2)
     horizon: int = setting(24, "steps of the future", least=1)
     segment: int = setting(12, "steps that segrnn reads and writes at once; look_back is a multiple", least=1)
     units: int = setting(0, "width of the recurrent layer; 0 is the network's own", least=0)
     dropout: float = setting(0.5, "share of segrnn's features left out in training, below 1", least=0.0)
+    paths: int = setting(200, "futures that deepar draws, of which its quantiles are", least=10)
+    degrees: int = setting(0, "of freedom of deepar's Student t distribution, 3 or more; 0 for the normal one", least=0)
+    calendar: bool = setting(False, "deepar also reads the hour, the weekday and the season of each step")
     scaling: str = setting("", "train, window, or empty: train for one table, window for many series")
     time_column: str = setting("", "the column of times; empty to recognise it by its name")
     value_columns: str = setting("", "the columns to forecast, commas between; empty for all that hold numbers")
@@ -79,6 +90,12 @@ class Forecasting(Recipe):
             )
         if self.network == "segrnn" and self.units % 2:
             raise SettingError(f"units is {self.units}; segrnn expects an even number.")
+        if 0 < self.degrees < 3:
+            raise SettingError(f"degrees is {self.degrees}, expected 3 or more, or 0 for the normal distribution.")
+        if self.calendar and self.network != "deepar":
+            raise SettingError(
+                f"calendar is True, which network {self.network!r} does not read: take network='deepar'."
+            )
         if self.dropout >= 1:
             raise SettingError(f"dropout is {self.dropout}, expected a share of at least 0 and below 1.")
         if self.scaling not in ("", "train", "window"):
@@ -98,23 +115,64 @@ class Forecasting(Recipe):
         """The channels, in the order of the model's inputs and outputs."""
         return self.load().channels
 
+    def cut(self, windows):
+        """Return (inputs, future) of windows: the model's input, {"history", "clock"} with `calendar`, and what came.
+
+        Args:
+            windows: as `zoo.data.series.Series.windows` gives them.
+        """
+        past, future = self.load().cut(windows, *self._sizes)
+        if not self.calendar:
+            return past, future
+        now = [self.load().panels[number].times[start + self.look_back - 1] for number, start in windows]
+        return {"history": past, "clock": device.clock(np.array(now, "datetime64[s]")).astype(np.float32)}, future
+
+    @cached_property
+    def _turns(self):
+        """What the clocks of the calendar turn in a step: 0 where it is half a turn, or training sees less than two."""
+        panels = self.load().panels
+        if any(panel.times is None or panel.times.dtype.kind != "M" for panel in panels):
+            raise DataError(f"{self.data}: its times are no dates, and calendar=True reads them: leave it out.")
+        steps = [float((p.times[-1] - p.times[0]).astype(int)) / (len(p.times) - 1) for p in panels]  # seconds
+        if max(steps) > 1.01 * min(steps):
+            raise DataError(
+                f"{self.data}: a step of some series is {min(steps):g} s and of others {max(steps):g} s, and "
+                "calendar=True expects the same of all: leave it out."
+            )
+        seen = max(steps) * max(panel.validation for panel in panels)
+        turns = [steps[0] / turn if 2 * steps[0] < turn and 2 * turn <= seen else 0.0 for turn in device.CLOCKS]
+        if not any(turns):
+            raise DataError(
+                f"{self.data}: training sees no two days, weeks or years in steps that tell them, which calendar=True "
+                "expects: leave it out."
+            )
+        return turns
+
     def model(self):
         """Return a fresh, built `keras.Model` from a raw past to the quantiles of the future, not compiled."""
         import keras
 
-        from zoo.layers import ResidualQuantiles, SeriesScale
+        from zoo.layers import CalendarCycles, ResidualQuantiles, SeriesScale
         from zoo.recipes.forecasting import networks
 
         series = self.load()
         window = self.scaling == "window" or (not self.scaling and len(series.panels) > 1)
         history = keras.Input((self.look_back, len(series.channels)), name="history")
         scaled, level, spread = SeriesScale(None if window else series.spread(), name="scale")(history)
-        ahead = getattr(networks, self.network)(scaled, self)
-        quantiles = ResidualQuantiles(LEVELS, name="quantiles")(ahead)
+        inputs, known = history, None
+        if self.calendar:
+            inputs = {"history": history, "clock": keras.Input((len(self._turns),), name="clock")}
+            known = CalendarCycles(self.look_back, self.horizon, self._turns, name="cycles")(inputs["clock"])
+        if self.network == "deepar":
+            mean, size = series.mean(), series.spread()
+            standing = keras.layers.Rescaling((1 / size).tolist(), (-mean / size).tolist(), name="standing")
+            quantiles = networks.deepar(scaled, self, None if window else standing(level), known)
+        else:
+            quantiles = ResidualQuantiles(LEVELS, name="quantiles")(getattr(networks, self.network)(scaled, self))
         sized = keras.layers.Multiply(name="sized")([quantiles, _each_quantile(spread)])
         # The level first: of a batch of one Keras' `add` would take it for a bias of as many quantiles as channels.
         forecast = keras.layers.Add(name="forecast")([_each_quantile(level), sized])
-        return keras.Model(history, forecast, name="forecasting")
+        return keras.Model(inputs, forecast, name="forecasting")
 
     def train(self, *, callbacks=(), verbose="auto"):
         """Train a fresh model and keep the weights of the epoch with the lowest validation loss.
@@ -131,15 +189,20 @@ class Forecasting(Recipe):
         """
         import keras
 
-        from zoo.recipes.forecasting import training
+        from zoo.recipes.forecasting import likelihood, training
 
         keras.utils.set_random_seed(self.seed)
         model = self.model()
-        if self.network == "echo_state":
-            history = training.fit_readout(self, model, most=_FITTED)
+        if self.network == "deepar":
+            teacher, loss = likelihood.Teacher(model), likelihood.negative_log_likelihood(self.degrees)
+            history = training.fit(self, teacher, loss, callbacks, verbose, windows=likelihood.TaughtWindows)
         else:
-            history = training.fit(self, model, callbacks, verbose)
-        training.measure_quantiles(self, model)
+            if self.network == "echo_state":
+                history = training.fit_readout(self, model, most=_FITTED)
+            else:
+                learner = training.scaled_model(model)
+                history = training.fit(self, learner, training.absolute_error, callbacks, verbose)
+            training.measure_quantiles(self, model)
         return model, self.evaluate(model) | {"history": history}
 
     def evaluate(self, model, *, split="test"):
@@ -151,7 +214,7 @@ class Forecasting(Recipe):
         scores, windows = Scores(series.spread(), series.naive_errors()), series.windows(split, *self._sizes)
         for start in range(0, len(windows), _BLOCK):
             block = windows[start : start + _BLOCK]
-            past, future = series.cut(block, *self._sizes)
+            past, future = self.cut(block)
             scores.add(block[:, 0], future, model.predict(past, batch_size=256, verbose=0))
         return scores.means()
 
@@ -171,15 +234,16 @@ class Forecasting(Recipe):
         """
         series = self.load()
         windows = _spread_over(series.windows("test", *self._sizes), count)
-        past, future = series.cut(windows, *self._sizes)
+        past, future = self.cut(windows)
         naive = np.broadcast_to(series.naive_errors()[windows[:, 0]][:, None], future.shape)
         return past, np.stack([future, np.where(naive > 0, naive, np.nan)], axis=-1)
 
     def representative(self):
         """Return up to 200 windows of the training past without missing values, for the schemes that calibrate."""
         series = self.load()
-        past, _ = series.cut(_spread_over(series.windows("train", *self._sizes), 2000), *self._sizes)
-        return _spread_over(past[np.isfinite(past).all(axis=(1, 2))], 200)
+        windows = _spread_over(series.windows("train", *self._sizes), 2000)
+        past, _ = series.cut(windows, *self._sizes)
+        return self.cut(_spread_over(windows[np.isfinite(past).all(axis=(1, 2))], 200))[0]
 
     def decode(self, outputs):
         """Return {channel: {quantile: [value at each step ahead]}} of one window's outputs."""
@@ -191,7 +255,7 @@ class Forecasting(Recipe):
         ((number, start),) = last = series.windows("test", *self._sizes)[-1:]
         panel = series.panels[number]
         at = start + self.look_back - 1
-        return series.cut(last, *self._sizes)[0], str(at if panel.times is None else panel.times[at])
+        return self.cut(last)[0], str(at if panel.times is None else panel.times[at])
 
 
 def _each_quantile(of_channels):

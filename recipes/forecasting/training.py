@@ -9,35 +9,32 @@ from keras import ops
 from zoo.errors import DataError
 from zoo.layers import RidgeReadout
 from zoo.recipes.forecasting.networks import SCALED
+from zoo.train import EpochBatches, together
 
-_STEADY, _FALL = (
-    3,
-    0.8,
-)  # epochs of the first learning rate, and its share from each epoch to the next, as SegRNN has it
+_STEADY, _FALL = 3, 0.8  # epochs of the first learning rate; its share from each epoch to the next, as SegRNN has it
 _BLOCK = 1024  # windows
 
 
-class Windows(keras.utils.PyDataset):
-    """Batches of (past, future) of one split, in a new order each epoch."""
+class Windows(EpochBatches):
+    """Batches of (past, future) of one split; with `shuffle` in a new order each epoch."""
 
     def __init__(self, recipe, split, *, shuffle):
-        super().__init__()
-        self._recipe, self._series = recipe, recipe.load()
-        self._sizes = recipe.look_back, recipe.horizon
-        self._windows = self._series.windows(split, *self._sizes)
-        self._random = np.random.default_rng(recipe.seed) if shuffle else None
-        self.on_epoch_end()
+        super().__init__(recipe.seed)
+        self._recipe = recipe
+        self._windows = recipe.load().windows(split, recipe.look_back, recipe.horizon)
+        self._shuffle, self._order = shuffle, self._windows
+        self.begin(0)
 
     def __len__(self):
         return -(-len(self._windows) // self._recipe.batch_size)
 
     def __getitem__(self, index):
         size = self._recipe.batch_size
-        return self._series.cut(self._windows[index * size : (index + 1) * size], *self._sizes)
+        return self._recipe.cut(self._order[index * size : (index + 1) * size])
 
-    def on_epoch_end(self):
-        if self._random is not None:
-            self._windows = self._random.permutation(self._windows)
+    def arrange(self, random):
+        if self._shuffle:
+            self._order = random.permutation(self._windows)
 
 
 def scaled_model(model):
@@ -53,23 +50,32 @@ def absolute_error(future, learnt):
     return ops.mean(ops.abs(ops.where(ops.equal(future, future), error, ops.zeros_like(error))))
 
 
-def fit(recipe, model, callbacks, verbose):
-    """Train by gradient; return the history by epoch."""
-    learner = scaled_model(model)
+def fit(recipe, learner, loss, callbacks, verbose, *, windows=Windows):
+    """Train by gradient; return the history by epoch.
+
+    Args:
+        recipe: its epochs, batch size and learning rate.
+        learner: `keras.Model` from what `windows` give to what the loss compares with the future.
+        loss: function of (future, what the learner gives).
+        callbacks, verbose: as `keras.Model.fit` takes them.
+        windows: class of the batches.
+    """
     learner.compile(
         keras.optimizers.Adam(recipe.learning_rate, global_clipnorm=1.0),
-        absolute_error,
+        loss,
         jit_compile=keras.backend.backend() == "jax",  # elsewhere it compiles anew for each shape
     )
     falling = keras.callbacks.LearningRateScheduler(
         lambda epoch: recipe.learning_rate * _FALL ** max(0, epoch + 1 - _STEADY)
     )
     best = keras.callbacks.EarlyStopping("val_loss", patience=recipe.epochs, restore_best_weights=True)
+    batches = windows(recipe, "train", shuffle=True)
     return learner.fit(
-        Windows(recipe, "train", shuffle=True),
+        batches,
         epochs=recipe.epochs,
-        validation_data=Windows(recipe, "validation", shuffle=False),
-        callbacks=[falling, best, *callbacks],
+        validation_data=windows(recipe, "validation", shuffle=False),
+        callbacks=together(batches, falling, best, *callbacks),
+        shuffle=False,
         verbose=verbose,
     ).history
 

@@ -57,9 +57,9 @@ def backtest(recipe, model, *, split="test", stride=0):
     first = np.array([panel.span(split)[0] for panel in series.panels])
     since = windows[:, 1] + recipe.look_back - np.maximum(first, recipe.look_back)[windows[:, 0]]
     windows = windows[since % (stride or recipe.horizon) == 0]
-    past, future = series.cut(windows, *sizes)
+    past, future = recipe.cut(windows)
     forecasts = model.predict(past, batch_size=256, verbose=0)
-    found = []
+    past, found = past["history"] if recipe.calendar else past, []
     for row, (number, start) in enumerate(windows):
         panel = series.panels[number]
         times = np.arange(len(panel.values)) if panel.times is None else panel.times
@@ -75,6 +75,46 @@ def backtest(recipe, model, *, split="test", stride=0):
             )
         )
     return found
+
+
+def sample_paths(recipe, model, past, *, count=100, seed=0):
+    """Draw futures, as many as one likes: each a whole path, whose steps belong together.
+
+    Of what spans several steps, the sum of a day or the first hour above a limit, the quantiles are those of the paths'
+    own sums and hours, which no quantile of single steps tells.
+
+    Args:
+        recipe: `Forecasting` with network "deepar".
+        model: what it trained.
+        past: what the model reads, as `recipe.held_out` or `recipe.example` give it first.
+        count: int, paths of each window.
+        seed: int, of the draws.
+
+    Returns:
+        float32 (windows, horizon, channels, count), in the units of the series.
+
+    Raises:
+        SettingError: the recipe has another network, or there is nothing to draw.
+    """
+    import keras
+
+    if recipe.network != "deepar":
+        raise SettingError(f"network is {recipe.network!r}, which draws no paths: take network='deepar'.")
+    if not isinstance(count, int) or count < 1:
+        raise SettingError(f"count is {count!r}, expected a whole number of paths.")
+    layer, (_, level, spread) = model.get_layer("deepar"), model.get_layer("scale").output
+    parts = [layer.input, level, spread]  # of the layer: the series, and what is known with it
+    read, level, spread = keras.Model(model.input, parts).predict(past, verbose=0)
+    series, *known = read if recipe.calendar else [read]
+    level = level - spread * (series[:, -1:])  # where the network's zero lies, in units of the series
+    random, found = np.random.default_rng(seed), []
+    for row in range(len(series)):
+        size = (series.shape[2], count, recipe.horizon)
+        noise = random.standard_t(recipe.degrees, size) if recipe.degrees else random.normal(size=size)
+        ahead = known[0][row : row + 1] if known else None
+        paths = layer.walk(series[row : row + 1], ahead, noise.astype(np.float32))
+        found.append(keras.ops.convert_to_numpy(paths) * spread[row, ..., None] + level[row, ..., None])
+    return np.concatenate(found)
 
 
 def anomalies(recipe, model, *, split="test"):

@@ -77,6 +77,13 @@ class KeywordSpotting(Recipe):
     def _keywords(self):
         return self._read(self.data, test_speaker=self.test_speaker or None)
 
+    @cached_property
+    def _extra(self):
+        return self._read(self.extra) if self.extra else None
+
+    def sources(self):
+        return self.load(), self._extra
+
     def _read(self, data, **options):
         settings = {name: getattr(self, name) for name in ("sample_rate", "seconds", "skip_bad", "seed")}
         return load_keywords(data, **settings, **options)
@@ -129,9 +136,13 @@ class KeywordSpotting(Recipe):
         """
         import keras
 
+        from zoo.train import ArrayBatches, together
+
         keras.utils.set_random_seed(self.seed)
         samples, labels = self._training_clips()
-        steps = self.epochs * -(-len(labels) // self.batch_size)
+        words = np.eye(len(self.labels), dtype=np.float32)
+        batches = ArrayBatches(samples, words[labels], batch_size=self.batch_size, seed=self.seed)
+        steps = self.epochs * len(batches)
         schedule = keras.optimizers.schedules.CosineDecay(
             self.learning_rate / 10, steps, warmup_target=self.learning_rate, warmup_steps=steps // 10
         )
@@ -143,14 +154,14 @@ class KeywordSpotting(Recipe):
             jit_compile=keras.backend.backend() == "jax",  # elsewhere it compiles anew for each shape
         )
         best = keras.callbacks.EarlyStopping("val_loss", patience=self.epochs, restore_best_weights=True)
-        validation, words = self.load().select("validation")
+        validation, expected = self.load().select("validation")
         history = model.fit(
-            samples,
-            np.eye(len(self.labels))[labels],
-            batch_size=self.batch_size,
+            batches,
             epochs=self.epochs,
-            validation_data=(validation, np.eye(len(self.labels))[words]),
-            callbacks=[best, *callbacks],
+            validation_data=(validation, words[expected]),
+            validation_batch_size=self.batch_size,
+            callbacks=together(batches, best, *callbacks),
+            shuffle=False,
             verbose=verbose,
         ).history
         return model, self.evaluate(model) | {"history": history}
@@ -159,7 +170,7 @@ class KeywordSpotting(Recipe):
         samples, labels = self.load().select("train")
         if not self.extra:
             return samples, labels
-        extra = self._read(self.extra)
+        extra = self._extra
         unknown = set(extra.label_names) - set(self.labels)
         if unknown:
             raise DataError(

@@ -199,6 +199,7 @@ class Sentiment(Recipe):
         import keras
 
         from zoo.recipes.sentiment.training import Batches
+        from zoo.train import together
 
         keras.utils.set_random_seed(self.seed)
         classes = np.eye(len(self.labels), dtype=np.float32)
@@ -225,10 +226,12 @@ class Sentiment(Recipe):
             class_weight=dict(enumerate(map(float, weights))),
             validation_data=(self.encode(validation), classes[expected]),
             validation_batch_size=_BATCH,
-            callbacks=[
+            callbacks=together(
+                batches,
                 keras.callbacks.EarlyStopping("val_loss", patience=self.epochs, restore_best_weights=True),
                 *callbacks,
-            ],
+            ),
+            shuffle=False,
             verbose=verbose,
         ).history
         model.set_weights(network.get_weights())

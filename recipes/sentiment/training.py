@@ -1,13 +1,14 @@
 """How the sentiment recipe trains: batches of texts of like length."""
 
-import keras
 import numpy as np
+
+from zoo.train import EpochBatches
 
 _LENGTHS = (16, 32, 64, 128, 256, 512, 1024)  # few, as each is compiled anew
 _POOL = 50  # batches that are ordered by length together
 
 
-class Batches(keras.utils.PyDataset):
+class Batches(EpochBatches):
     """Batches of texts of like length, padded to the longest of them and not to the longest of all.
 
     Every epoch shuffles the texts, orders stretches of them by length, and shuffles the batches, all but a shortest and
@@ -21,11 +22,10 @@ class Batches(keras.utils.PyDataset):
     """
 
     def __init__(self, ids, targets, batch_size, seed):
-        super().__init__()
+        super().__init__(seed)
         self.ids, self.targets, self.batch_size = ids, targets, min(batch_size, len(ids))
         self._lengths = (ids > 0).sum(axis=1)
-        self._random = np.random.default_rng(seed)
-        self._order()
+        self.begin(0)
 
     def __len__(self):
         return len(self.ids) // self.batch_size
@@ -34,21 +34,18 @@ class Batches(keras.utils.PyDataset):
         rows = self._batches[index]
         return trimmed(self.ids[rows]), self.targets[rows]
 
-    def on_epoch_end(self):
-        self._order()
-
-    def _order(self):
-        order = self._random.permutation(len(self.ids))
+    def arrange(self, random):
+        order = random.permutation(len(self.ids))
         stretch = _POOL * self.batch_size
         for start in range(0, len(order), stretch):
             part = order[start : start + stretch]
             order[start : start + stretch] = part[np.argsort(self._lengths[part], kind="stable")]
         spare = len(order) % self.batch_size
-        kept = np.delete(order, self._random.choice(len(order), spare, replace=False))
+        kept = np.delete(order, random.choice(len(order), spare, replace=False))
         batches = kept.reshape(len(self), self.batch_size)
         longest = self._lengths[batches].max(axis=1)
         ends = [longest.argmin(), longest.argmax()]  # first, as Keras takes the first two for what may vary
-        rest = self._random.permutation(np.setdiff1d(np.arange(len(batches)), ends))
+        rest = random.permutation(np.setdiff1d(np.arange(len(batches)), ends))
         self._batches = batches[[*dict.fromkeys(ends), *rest]]
 
 

@@ -146,6 +146,7 @@ class SpeechRecognition(Recipe):
         import keras
 
         from zoo.recipes.speech_recognition import networks, training
+        from zoo.train import together
 
         keras.utils.set_random_seed(self.seed)
         batches, validation = self._batches()
@@ -165,7 +166,11 @@ class SpeechRecognition(Recipe):
         )
         errors = training.ErrorRate(validation, self._error_rate, lambda classes: device.spell(classes, self.labels))
         history = network.fit(
-            batches, epochs=self.epochs, callbacks=[errors, best, *callbacks], shuffle=False, verbose=verbose
+            batches,
+            epochs=self.epochs,
+            callbacks=together(batches, errors, best, *callbacks),
+            shuffle=False,
+            verbose=verbose,
         ).history
         model = self.model()
         networks.copy_weights(network, model)
@@ -178,11 +183,11 @@ class SpeechRecognition(Recipe):
 
         given, classes = self.load().features, {label: index for index, label in enumerate(self.labels)}
         front = [] if given else networks.front_end(self.sample_rate, self.streaming)
-        extract = training.extractor(front, self.sample_rate, 0.5, self.seed)
+        extract = training.extractor(front, self.sample_rate, 0.5)
         longest = device.input_length(device.FRAMES, self.seconds)
         lengths = training.bucket_lengths(self._frames("train"), longest)
         made = []
-        for split, augment in (("train", FeatureAugment(cepstra=bool(given), seed=self.seed)), ("validation", None)):
+        for split, augment in (("train", FeatureAugment(cepstra=bool(given))), ("validation", None)):
             sounds, texts = self.load().select(split)
             made.append(
                 training.Batches(

@@ -6,16 +6,17 @@ from keras import ops
 
 from zoo.layers import AudioAugment
 from zoo.recipes.speech_recognition import device
+from zoo.train import EpochBatches
 
 BUCKETS = 6  # lengths that batches come in: a backend compiles once for each
 _ROUND = 8  # frames
 
 
-class Batches(keras.utils.PyDataset):
+class Batches(EpochBatches):
     """Features and labels in batches of one size and a few lengths; in training changed anew for each epoch.
 
     Args:
-        features: function of (list of sounds, whether to augment) that gives a list of (frames, features).
+        features: function of (list of sounds, generator to change them with or None) to a list of (frames, features).
         sounds: list of arrays.
         labels: list of lists of classes.
         lengths: the lengths that batches may have, in frames, ascending.
@@ -26,29 +27,28 @@ class Batches(keras.utils.PyDataset):
     """
 
     def __init__(self, features, sounds, labels, *, lengths, padding, batch_size, augment=None, seed=0):
-        super().__init__()
+        super().__init__(seed)
         self.features, self.sounds, self.labels = features, sounds, labels
         self.lengths, self.padding, self.batch_size, self.augment = lengths, padding, batch_size, augment
-        self._random = np.random.default_rng(seed)
         self._widest = max(map(len, labels))
         self._count = None
-        self._plan()
+        self.begin(0)
         if len({bucket for bucket, _ in self._batches}) == 1:  # Keras would take the only length seen for the only one
             self.lengths = self.lengths[-1:]
             self._batches = [(0, rows) for _, rows in self._batches]
 
-    def _plan(self):
+    def arrange(self, random):
         """Draw the utterances' features, and group them into batches of similar lengths."""
-        self._drawn = self.features(self.sounds, self.augment is not None)
+        self._drawn = self.features(self.sounds, None if self.augment is None else random)
         if self.augment is not None:
-            self._drawn = [self.augment(one)[: self.lengths[-1]] for one in self._drawn]
+            self._drawn = [self.augment(one, random)[: self.lengths[-1]] for one in self._drawn]
         buckets = np.searchsorted(self.lengths, [len(one) for one in self._drawn])
         self._batches = []
         for bucket in np.unique(buckets):
-            rows = self._random.permutation(np.flatnonzero(buckets == bucket))
-            rows = np.concatenate([rows, self._random.choice(rows, -len(rows) % self.batch_size)])
+            rows = random.permutation(np.flatnonzero(buckets == bucket))
+            rows = np.concatenate([rows, random.choice(rows, -len(rows) % self.batch_size)])
             self._batches += [(bucket, rows[i : i + self.batch_size]) for i in range(0, len(rows), self.batch_size)]
-        self._batches = [self._batches[i] for i in self._random.permutation(len(self._batches))]
+        self._batches = [self._batches[i] for i in random.permutation(len(self._batches))]
         other = next((i for i, (bucket, _) in enumerate(self._batches) if bucket != self._batches[0][0]), 0)
         if other > 1:  # Keras on TensorFlow looks at two batches to find out which sizes vary
             self._batches[1], self._batches[other] = self._batches[other], self._batches[1]
@@ -71,26 +71,25 @@ class Batches(keras.utils.PyDataset):
             label[: len(self.labels[row])] = self.labels[row]
         return x, y
 
-    def on_epoch_end(self):
-        if self.augment is not None:
-            self._plan()
 
+def extractor(front, sample_rate, padding_seconds):
+    """Return the function from (sounds, random) to features; sounds that are features already pass as they are.
 
-def extractor(front, sample_rate, padding_seconds, seed):
-    """Return the function from (sounds, augment) to features; sounds that are features already pass as they are.
+    With a NumPy generator `random` it changes their noise, tilt and loudness, as in training.
 
     Args:
         front: layers from samples to features, empty where features come in.
         sample_rate: Hz.
         padding_seconds: samples are padded to a multiple of this, so that few shapes are traced.
-        seed: of the changes of noise, tilt and loudness in training.
     """
     if not front:
-        return lambda sounds, augment: sounds
-    change = AudioAugment(shift=0.0, speed=0.0, tilt=0.5, snr_db=(10.0, 60.0), seed=seed)
+        return lambda sounds, random=None: sounds
     unit = round(sample_rate * padding_seconds)
 
-    def extract(sounds, augment):
+    def extract(sounds, random=None):
+        if random is not None:
+            seed = int(random.integers(2**31))
+            change = AudioAugment(shift=0.0, speed=0.0, tilt=0.5, snr_db=(10.0, 60.0), seed=seed)
         found = [None] * len(sounds)
         units = [-(-len(sound) // unit) for sound in sounds]
         for count in sorted(set(units)):
@@ -98,7 +97,8 @@ def extractor(front, sample_rate, padding_seconds, seed):
             x = np.zeros((len(rows), count * unit), np.float32)
             for row, padded in zip(rows, x, strict=True):
                 padded[: len(sounds[row])] = sounds[row]
-            x = change(x, training=augment)
+            if random is not None:
+                x = change(x, training=True)
             for layer in front:
                 x = layer(x)
             for row, features in zip(rows, ops.convert_to_numpy(x), strict=True):

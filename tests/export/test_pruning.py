@@ -415,6 +415,8 @@ def test_models_with_nothing_to_prune_are_refused(tmp_path):
         export.prune([], sparsity=0.5)
     with pytest.raises(SettingError, match="no trainable weights to prune"):
         export.prune(keras.Sequential([keras.Input((4,)), K.BatchNormalization()]), sparsity=0.5)
+    with pytest.raises(SettingError, match="no trainable weights to prune"):  # nor any other weight
+        export.prune(keras.Sequential([keras.Input((4,)), K.Dropout(0.1)]), sparsity=0.5)
     with pytest.raises(SettingError, match="not built"):
         export.prune(keras.Sequential([K.Dense(3)]), sparsity=0.5)
     with pytest.raises(SettingError, match="no file"):

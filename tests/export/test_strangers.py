@@ -22,7 +22,7 @@ from test_bundling import Pitch, model  # noqa: F401  a fixture
 
 from zoo import export
 from zoo.cli import main
-from zoo.errors import DataError, VerifyError, ZooError
+from zoo.errors import DataError, ExportError, VerifyError, ZooError
 from zoo.export import contents, runner
 from zoo.export.session import Session
 from zoo.recipes.keyword_spotting import device as task
@@ -407,18 +407,34 @@ for seed in range(150):
     assert done.stdout.count("refused") > 5
 
 
+def crash(module, folder, monkeypatch):
+    """Let a runtime crash in processes to come, whatever the file."""
+    (folder / "broken" / module).mkdir(parents=True)
+    (folder / "broken" / module / "__init__.py").write_text("import os; os.abort()")
+    monkeypatch.setenv("PYTHONPATH", str(folder / "broken"))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_that_crashes_its_runtime_is_a_failed_check(bundle, monkeypatch, name, tmp_path, model):  # noqa: F811
-    """Whatever makes the runtime crash: here a runtime that does."""
-    module = {"tflite": "ai_edge_litert", "onnx": "onnxruntime"}[name.rsplit(".", 1)[1]]
-    (tmp_path / "broken" / module).mkdir(parents=True)
-    (tmp_path / "broken" / module / "__init__.py").write_text("import os; os.abort()")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+    crash({"tflite": "ai_edge_litert", "onnx": "onnxruntime"}[name.rsplit(".", 1)[1]], tmp_path, monkeypatch)
     with pytest.raises(VerifyError, match=rf"^{name}: {name} crashes its runtime \(status -6\)") as caught:
         export.verify(bundle)
     assert sum(not check.passed for check in caught.value.report.checks) == 1
     with pytest.raises(DataError, match="crashes its runtime"):
         export.verify(model, bundle / name, np.zeros((1, 200), "float32"))
+
+
+def test_a_file_just_written_that_crashes_its_runtime_ends_no_bundle_or_report_but_itself(
+    monkeypatch,
+    tmp_path,
+    model,  # noqa: F811
+):
+    crash("onnxruntime", tmp_path, monkeypatch)
+    with pytest.raises(VerifyError, match=r"float32\.onnx crashes its runtime .* or leave scheme 'float32' out$"):
+        export.bundle(Pitch(), model, tmp_path / "out", formats=["onnx"], schemes=["float32"])
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ExportError, match=r"^a file with all layers in weight_int8 cannot be measured: .* crashes"):
+        export.quantization_error(model, np.ones((1, 200), "float32"), format="onnx", scheme="weight_int8")
 
 
 def test_a_check_that_hangs_is_ended(bundle, monkeypatch, tmp_path):

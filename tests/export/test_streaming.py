@@ -6,6 +6,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from cases import LAYERS
 from keras import layers as L
+from litert_runs import randomise
 
 from zoo import export, layers
 from zoo.errors import ExportError, SettingError
@@ -109,11 +110,11 @@ def test_leads_ask_for_a_chunk_that_can_be():
 
 
 @pytest.mark.parametrize("case", LAYERS, ids=str)
-@pytest.mark.parametrize("format", ["tflite", "onnx"])
-def test_every_layer_goes_on_from_chunk_to_chunk(tmp_path, case, format):
+@pytest.mark.parametrize(("format", "state"), [("tflite", "external"), ("tflite", "internal"), ("onnx", "external")])
+def test_every_layer_goes_on_from_chunk_to_chunk(tmp_path, case, format, state):
     x = np.random.default_rng(1).normal(size=(1, 6, 4)).astype("float32")
-    model = keras.Sequential([keras.Input((6, 4)), case.make(return_sequences=True)])
-    path = write(model, tmp_path, format, state="external", time_steps=3)
+    model = randomise(keras.Sequential([keras.Input((6, 4)), case.make(return_sequences=True)]), 0.3)
+    path = write(model, tmp_path, format, state=state, time_steps=3)
     (said,) = streamed(model, path, x, 3, [0])
     np.testing.assert_allclose(said, model(x), atol=ATOL)
 

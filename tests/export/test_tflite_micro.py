@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import cases
 import keras
 import numpy as np
 import pytest
@@ -54,6 +55,9 @@ MODELS = {
 }
 
 
+(STATISTICS_OF_STEPS,) = [c for c in cases.LAYERS if c.layer is layers.BatchNormLSTM and "steps" in c.arguments]
+
+
 def write(name, folder, **options):
     make, form, op = MODELS[name]
     model = randomise(make(), 0.5)
@@ -74,6 +78,24 @@ def test_float32_gives_what_the_model_gives_at_every_invocation(name, tmp_path):
         (answer,), (expected,) = answer.values(), model_answers(model, {"x": each[None]}).values()
         # TFLite Micro's tanh and sigmoid are approximations of float32, good to a few of its last places.
         np.testing.assert_allclose(answer, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", [case for case in cases.LAYERS if case != STATISTICS_OF_STEPS], ids=str)
+def test_every_layer_of_the_table_gives_what_the_model_gives(case, tmp_path):
+    layer = case.make(return_sequences=True, name="layer")
+    model = randomise(keras.Sequential([keras.Input((5, 4), name="x"), layer]), 0.4)
+    path = export.to_tflite(model, tmp_path / "m.tflite", target="mcu")
+    x = sequences(1, 5, 4)
+    (answer,), (expected,) = run_micro(path, [{"x": x}])[0].values(), model_answers(model, {"x": x}).values()
+    # As above; a norm divides such an error by a deviation of a tenth.
+    np.testing.assert_allclose(answer, expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
+
+
+def test_statistics_of_each_step_are_refused(tmp_path):
+    """Its interpreter has no choice between whole numbers, by which they are looked up."""
+    model = keras.Sequential([keras.Input((5, 4), name="x"), STATISTICS_OF_STEPS.make()])
+    with pytest.raises(ExportError, match="TFLite Micro has no SELECT"):
+        export.to_tflite(model, tmp_path / "m.tflite", target="mcu")
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -147,3 +147,21 @@ def test_damaged_files_give_one_sentence(written, inputs, tmp_path, suffix, dama
 def test_inputs_are_needed(written):
     with pytest.raises(DataError, match="give a few examples"):
         export.verify(*written["onnx"])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (np.zeros((5, 6, 2)), r"'x' is given \(5, 6, 2\) of float64; expected examples of shape \(None, 6, 3\)"),
+        (np.zeros((5, 4, 3)), r"'x' is given \(5, 4, 3\)"),
+        (np.zeros((6, 3)), r"'x' is given \(6, 3\)"),
+        (np.zeros((0, 6, 3)), r"'x' is given \(0, 6, 3\)"),
+        (np.full((5, 6, 3), "a"), r"'x' is given \(5, 6, 3\) of <U1; .*numbers"),
+        ({"z": np.zeros((5, 6, 3))}, "inputs is for z; the model takes x"),
+        ([np.zeros((5, 6, 3))] * 2, "inputs is a list of 2; expected an array for each of x"),
+    ],
+    ids=["features", "steps", "no batch", "no rows", "text", "name", "number"],
+)
+def test_inputs_that_the_model_does_not_take_are_one_sentence(written, given, words):
+    with pytest.raises(DataError, match=words):
+        export.verify(*written["onnx"], given)

@@ -32,6 +32,16 @@ def test_it_is_the_formula():
         np.testing.assert_allclose(ops.convert_to_numpy(got[:, t]), hidden, atol=5e-6)
 
 
+def test_with_the_same_weights_it_is_the_reservoir_of_reservoirpy():
+    nodes = pytest.importorskip("reservoirpy.nodes", reason="needs the extra `bench`")
+    layer = EchoState(20, leak=0.3, bias_scaling=0.5, seed=1, return_sequences=True)
+    x = np.random.normal(size=(TIME, FEATURES)).astype("float32")
+    got = ops.convert_to_numpy(layer(x[None]))[0]
+    kernel, matrix, bias = reservoir_weights(20, bias_scaling=0.5, seed=1)
+    peer = nodes.Reservoir(lr=0.3, W=matrix.T, Win=kernel.T, bias=bias)
+    np.testing.assert_allclose(got, peer.run(x.astype("float64")), atol=5e-6)  # float32 against float64, as above
+
+
 @pytest.mark.parametrize(
     ("units", "connectivity"),
     [(1, 0.1), (40, 0.1), (600, 0.1), (600, 0.005), (600, 1 / 600), (600, 1.0)],
@@ -141,3 +151,12 @@ def test_a_deep_reservoir_with_its_readout_predicts_and_is_saved(tmp_path):
 def test_a_value_out_of_range_is_refused_by_name(name, value):
     with pytest.raises(SettingError, match=rf"{name} is {value!r}; expected"):
         EchoState(**{"units": 5, name: value})
+
+
+def test_numbers_may_be_those_of_numpy(tmp_path):
+    given = {"leak": np.float32(0.25), "spectral_radius": np.float64(0.5), "seed": np.int64(3)}
+    model = keras.Sequential([keras.Input((TIME, FEATURES)), EchoState(np.int32(9), **given)])
+    model.save(tmp_path / "model.keras")  # as JSON, which knows no numbers of NumPy
+    loaded = keras.saving.load_model(tmp_path / "model.keras").layers[0]
+    assert {name: loaded.get_config()[name] for name in given} == {"leak": 0.25, "spectral_radius": 0.5, "seed": 3}
+    assert RidgeReadout(washout=np.int64(2)).washout == 2

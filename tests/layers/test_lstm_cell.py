@@ -7,7 +7,7 @@ from gradients import gradients
 from keras import ops
 
 from zoo.errors import SettingError
-from zoo.layers import GRUCell, LSTMCell, Recurrent, VariationalDropout
+from zoo.layers import GRUCell, IndRNN, LSTMCell, Recurrent, VariationalDropout
 
 BATCH, TIME, FEATURES, UNITS = 3, 6, 4, 5
 PAIRS = pytest.mark.parametrize(
@@ -67,3 +67,34 @@ def test_it_folds_into_the_cell_of_keras_and_so_does_dropout_around_it(cell, pee
 def test_a_cell_without_weights_cannot_fold(cell, peer):
     with pytest.raises(SettingError, match="no weights yet; build it first"):
         cell(UNITS).fold()
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
+def test_with_the_same_weights_it_is_the_layer_of_torch(kind):
+    torch = pytest.importorskip("torch")
+    x = np.random.normal(size=(BATCH, TIME, FEATURES)).astype("float32")
+    ours = {
+        "lstm": lambda: Recurrent(LSTMCell(UNITS), return_sequences=True),
+        "gru": lambda: Recurrent(GRUCell(UNITS), return_sequences=True),
+        "rnn": lambda: IndRNN(UNITS, activation="tanh", return_sequences=True),
+    }[kind]()
+    ours.build(x.shape)
+    ours.set_weights([np.random.normal(size=w.shape) for w in ours.get_weights()])
+    weights = {w.name: ops.convert_to_numpy(w) for w in ours.weights}
+    if kind == "rnn":
+        weights["recurrent_kernel"] = np.diag(weights["recurrent"])
+    bias = np.broadcast_to(np.atleast_2d(weights["bias"]), (2, weights["bias"].shape[-1])).copy()
+    bias[1:] *= weights["bias"].ndim - 1  # only a GRU adds another one to what the past adds
+
+    def in_torchs_order(values):  # its GRU has the reset gate first
+        update, reset, new = np.split(values, 3, axis=-1) if kind == "gru" else (None, None, None)
+        values = np.concatenate([reset, update, new], axis=-1) if kind == "gru" else values
+        return torch.tensor(np.ascontiguousarray(values.T))
+
+    names = "weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"
+    values = weights["kernel"], weights["recurrent_kernel"], *bias
+    peer = getattr(torch.nn, kind.upper())(FEATURES, UNITS, batch_first=True)
+    peer.load_state_dict(dict(zip(names, map(in_torchs_order, values), strict=True)))
+    with torch.no_grad():
+        expected = peer(torch.tensor(x, device="cpu"))[0].numpy()
+    np.testing.assert_allclose(ops.convert_to_numpy(ours(x)), expected, atol=5e-6)  # float32 sums of ten terms

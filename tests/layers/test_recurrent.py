@@ -7,7 +7,7 @@ from gradients import gradients
 from keras import ops
 
 from zoo.errors import SettingError
-from zoo.layers import Cell, PeepholeLSTM, PeepholeLSTMCell, Recurrent
+from zoo.layers import Cell, IndRNN, PeepholeLSTM, PeepholeLSTMCell, Recurrent
 
 BATCH, TIME, UNITS = 3, 6, 4
 
@@ -100,3 +100,20 @@ def test_a_state_of_the_wrong_shape_is_refused_with_the_right_one(shape):
 def test_the_step_of_an_unbuilt_cell_is_refused_with_the_way_out():
     with pytest.raises(SettingError, match=r"has no weights yet.*cell\.build"):
         PeepholeLSTMCell(UNITS).step(np.zeros((BATCH, 4 * UNITS), "float32"), np.zeros((2, BATCH, UNITS), "float32"))
+
+
+@pytest.mark.parametrize("states", [[None, None], [0.5, 1.0], "ab"])
+def test_states_that_are_no_arrays_are_refused(states):
+    with pytest.raises(SettingError, match=r"expected.* hidden \(batch, 4\), cell \(batch, 4\)"):
+        PeepholeLSTM(UNITS)(np.zeros((BATCH, TIME, 2), "float32"), initial_state=states)
+
+
+@pytest.mark.parametrize("shape", [(BATCH, 2), (BATCH, UNITS, TIME, 2)])
+def test_what_is_no_batch_of_sequences_is_refused_with_its_shape(shape):
+    """Of four axes some layers would make something: states that are added to the wrong axis."""
+    for layer in (PeepholeLSTM(UNITS), IndRNN(UNITS), Recurrent(PeepholeLSTMCell(UNITS))):
+        if len(shape) == 4 and type(layer) is Recurrent:
+            continue  # a cell of the user's may take pictures
+        for given in (np.zeros(shape, "float32"), keras.Input(shape[1:])):
+            with pytest.raises(ValueError, match=rf"expected.*ndim=3, found ndim={len(shape)}"):
+                layer(given)

@@ -155,7 +155,9 @@ def test_a_model_file_that_carries_code_is_refused(run):
 
 
 @pytest.mark.parametrize("name", recipes.names())
-def test_what_runs_on_a_device_imports_numpy_alone(name):
+def test_what_runs_on_a_device_imports_numpy_and_what_the_recipe_names(name):
+    named = {"Pillow": "PIL", "imageio": "imageio"}
+    allowed = {"numpy", *(named[package] for package in getattr(recipes.get(name), "device_packages", ()))}
     files = [Path(file) for file in recipes.get(name).device_files]
     assert files[0].parent.name == name and files[0].name == "device.py"
     ours = {"zoo", "contents", *(file.stem for file in files)}
@@ -166,4 +168,4 @@ def test_what_runs_on_a_device_imports_numpy_alone(name):
             for node in tree
             if isinstance(node, (ast.Import, ast.ImportFrom))
         ]
-        assert {module.split(".")[0] for module in modules} - set(sys.stdlib_module_names) - ours <= {"numpy"}
+        assert {module.split(".")[0] for module in modules} - set(sys.stdlib_module_names) - ours <= allowed

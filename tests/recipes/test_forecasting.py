@@ -19,7 +19,7 @@ from zoo.recipes import Forecasting
 from zoo.recipes.forecasting import device as forecasting_device
 from zoo.recipes.forecasting.scores import LEVELS, Scores
 
-NETWORKS = pytest.mark.parametrize("network", ["segrnn", "echo_state"])
+NETWORKS = pytest.mark.parametrize("network", ["segrnn", "deepar", "echo_state"])
 SMALL = {"look_back": 24, "horizon": 6, "units": 16, "epochs": 5, "batch_size": 16, "learning_rate": 0.01}
 
 

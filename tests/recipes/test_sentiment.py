@@ -80,7 +80,8 @@ def test_batches_hold_every_text_of_a_length_with_its_own_label():
     ids = np.where(np.arange(60) < lengths[:, None], 1 + np.arange(103)[:, None], 0).astype("int32")
     batches = Batches(ids, np.eye(103)[:, :], 8, seed=0)
     seen, orders = [], []
-    for _ in range(2):
+    for epoch in range(2):
+        batches.begin(epoch)
         rows = [trimmed[:, 0] - 1 for trimmed, _ in (batches[index] for index in range(len(batches)))]
         assert all(len(each) == 8 for each in rows) and len(set(np.concatenate(rows))) == 96
         for each, (tokens, targets) in zip(rows, (batches[index] for index in range(len(batches))), strict=True):
@@ -88,7 +89,6 @@ def test_batches_hold_every_text_of_a_length_with_its_own_label():
             np.testing.assert_array_equal((tokens > 0).sum(axis=1), lengths[each])
         seen += list(np.concatenate(rows))
         orders.append(np.concatenate(rows))
-        batches.on_epoch_end()
     assert list(orders[0]) != list(orders[1])
     assert np.mean([tokens.shape[1] for tokens, _ in (batches[i] for i in range(len(batches)))]) < 50
     assert batches[0][0].shape != batches[1][0].shape  # or Keras takes the first length for that of all

@@ -175,7 +175,7 @@ def test_what_was_trained_is_what_the_model_says(recipes, streaming):
     networks.copy_weights(network, model)
     (sound, *_), _ = recipe.load().select("test")
     padding = networks.silence(0, streaming)
-    (features,) = training.extractor(networks.front_end(8000, streaming), 8000, 0.5, 0)([sound], False)
+    (features,) = training.extractor(networks.front_end(8000, streaming), 8000, 0.5)([sound])
     padded = np.full((1, 400, features.shape[1]), padding, "float32")
     padded[0, : len(features)] = features
     expected = keras.ops.convert_to_numpy(keras.ops.softmax(network.predict(padded, verbose=0)))

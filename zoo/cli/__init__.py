@@ -7,7 +7,7 @@ import typer
 
 from zoo.cli.commands import app
 from zoo.cli.terminal import console, notices_hidden
-from zoo.errors import SettingError, ZooError
+from zoo.errors import Interrupted, SettingError, ZooError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 _UsageError = typer.BadParameter.__base__  # typer has no public name for it, and moved it between versions
@@ -30,6 +30,8 @@ def main(arguments=None):
         except _UsageError as error:
             asked = error.ctx.command_path if error.ctx else "zoo"
             return _fail(f"{error.format_message().rstrip('.')}; `{asked} --help` shows what it takes.", 2)
+        except Interrupted as error:
+            return _fail(str(error), _INTERRUPTED)
         except ZooError as error:
             return _fail(str(error), 2 if isinstance(error, SettingError) else 1)
         except KeyboardInterrupt:

@@ -96,7 +96,8 @@ def export(
     with console().status("loading the model") as status:
         recipe, model = recipes.load(run)
         if plan:
-            plans = [export.plan(model, format=one, target=where) for one in format for where in target]
+            models = recipe.parts(model).values() if hasattr(recipe, "parts") else [model]
+            plans = [export.plan(m, format=one, target=where) for m in models for one in format for where in target]
         else:
             status.update("writing and verifying the files")
             export.bundle(recipe, model, out, formats=format, schemes=scheme, targets=target, streaming=streaming)
@@ -120,6 +121,31 @@ def _print_results(card):
 
 
 @app.command()
+def diagnose(run: _Run):
+    """Show what went wrong in training, by which measure, and what to do; of an unfinished run too."""
+    from zoo.train import report
+
+    print(report.read(run))
+
+
+@app.command()
+def doctor(
+    path: Annotated[Path | None, typer.Argument(metavar="[MODEL]", help="A run's folder or a .keras file.")] = None,
+):
+    """Show libraries and devices, and which layers of a model run on cuDNN."""
+    from zoo.train import doctor
+
+    model = path and (recipes.load(path)[1] if path.is_dir() else recipes.read_model(path))
+    report = doctor.surroundings_report()
+    for topic, text in report.items():
+        print(f"{topic:12}  {text}")
+    if model:
+        findings = doctor.cudnn_report(model)
+        print("\nrecurrent layers, where there is a GPU:" if findings else "\nno recurrent layers")
+        print("\n".join(map(str, findings)))
+
+
+@app.command()
 def verify(folder: _Bundle):
     """Run exported files and compare them with the trained model."""
     from zoo import export
@@ -137,6 +163,7 @@ def run(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="A wav, for example.")],
     file: Annotated[str | None, typer.Option(help="One of the folder's model files.  [default: the first]")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Read FILE in chunks and answer after each.")] = False,
+    draw: Annotated[Path | None, typer.Option(help="Draw the answer into this new PNG, where the recipe can.")] = None,
 ):
     """Run an exported file in the runtime that a device uses."""
     from zoo.export import contents, runner
@@ -150,4 +177,7 @@ def run(
             first, *_ = task.show(answer).splitlines()
             print(f"{heard:4.0%}  {first}")
         return
-    print(task.show(runner.run(folder, path, task, file)))
+    answer = runner.run(folder, path, task, file)
+    if draw:
+        runner.draw(answer, path, task, draw)
+    print(task.show(answer))

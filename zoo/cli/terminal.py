@@ -6,6 +6,8 @@ import sys
 import warnings
 from contextlib import contextmanager
 
+from zoo.errors import ZooWarning
+
 
 def console():
     """Return rich's view of the error stream: answers alone go to the output, so that they can be piped."""
@@ -28,6 +30,8 @@ def notices_hidden():
         logging.getLogger(name).setLevel(logging.ERROR)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+        warnings.simplefilter("always", ZooWarning)
+    show, warnings.showwarning = warnings.showwarning, _show_warning
     before, seen = sys.stderr, os.dup(2)
     with open(seen, "w", buffering=1, encoding="utf-8", errors="backslashreplace") as still_seen:
         if before is sys.__stderr__:  # and not what a test or notebook put in its place
@@ -39,6 +43,11 @@ def notices_hidden():
         finally:
             os.dup2(seen, 2)
             sys.stderr = before
+            warnings.showwarning = show
+
+
+def _show_warning(message, *place):
+    console().print(str(message), style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_scores(scores):

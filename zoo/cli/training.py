@@ -2,6 +2,8 @@
 
 import dataclasses
 import inspect
+import json
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +13,7 @@ from typer.core import TyperGroup
 
 from zoo import recipes
 from zoo.cli.terminal import console, print_scores
+from zoo.errors import Interrupted
 
 
 class Recipes(TyperGroup):
@@ -38,10 +41,10 @@ def train(context: typer.Context):
 
 
 def _command(name, recipe):
-    def command(out, **settings):
-        _train(recipe(**settings), out)
+    def command(out, checkpoint_every, tensorboard, **settings):
+        _train(recipe(**settings), out, every=checkpoint_every, tensorboard=tensorboard)
 
-    parameters = {"out": (Annotated[Path, typer.Option(help="New folder for the run.")], inspect.Parameter.empty)}
+    parameters = dict(_OF_THE_RUN)
     for each in dataclasses.fields(recipe):
         parameters[each.name] = (Annotated[each.type, _option(each)], each.default)
     command.__doc__ = inspect.getdoc(recipe).partition("\n")[0]
@@ -64,6 +67,19 @@ def _option(each):
     return typer.Option(help=help, metavar=metavar, parser=_NUMBERS.get(each.type))
 
 
+_OF_THE_RUN = {  # options of every recipe: (annotation, default)
+    "out": (
+        Annotated[Path, typer.Option(help="New folder for the run. If it was interrupted, the same command goes on.")],
+        inspect.Parameter.empty,
+    ),
+    "checkpoint_every": (
+        Annotated[int, typer.Option(min=0, help="Batches between checkpoints; 0 for one after each epoch alone.")],
+        0,
+    ),
+    "tensorboard": (Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")], False),
+}
+
+
 def _parser(kind, expected):
     def parse(text):
         try:
@@ -77,13 +93,26 @@ def _parser(kind, expected):
 _NUMBERS = {int: _parser(int, "a whole number"), float: _parser(float, "a number")}
 
 
-def _train(recipe, out):
-    from zoo.recipes.base import check_new
+def _train(recipe, out, *, every, tensorboard):
+    from zoo.recipes.base import check_new, write_run
+    from zoo.train.run_folder import RunFolder
 
     check_new(out)
-    with _progress() as callback:
-        model, scores = recipe.train(callbacks=[callback], verbose=0)
-    recipes.save(out, recipe, model, scores)
+    with RunFolder(out, recipe) as run:
+        if not run.finished:
+            if run.resumable:
+                console().print(f"going on from the last checkpoint in {run.path}", highlight=False, soft_wrap=True)
+            try:
+                with _progress() as bar:
+                    kept = run.callbacks(every=every, tensorboard=tensorboard)
+                    model, scores = recipe.train(callbacks=[bar, *kept], verbose=0)
+                write_run(run.path, recipe, model, scores)
+            except KeyboardInterrupt:
+                if run.resumable:
+                    raise Interrupted(f"interrupted; the same command goes on from {run.path}.") from None
+                raise
+        scores = json.loads((run.path / "scores.json").read_text(encoding="utf-8"))
+        run.finish()
     print_scores(scores)
     print(f"wrote {out}")
 
@@ -99,6 +128,7 @@ def _progress():
         progress.TextColumn("{task.description}"),
         progress.BarColumn(bar_width=None),
         progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[speed]}"),
         progress.TextColumn("{task.fields[scores]}"),
         console=screen,
         disable=not screen.is_terminal,
@@ -109,21 +139,27 @@ def _progress():
 
         def on_train_begin(self, logs=None):
             steps = self.params["steps"]  # None when Keras cannot know
-            self.task = bar.add_task("reading", total=steps and steps * self.params["epochs"], scores="")
+            self.task = bar.add_task("reading", total=steps and steps * self.params["epochs"], scores="", speed="")
+            self.first = True
 
         def on_epoch_begin(self, epoch, logs=None):
-            self.epoch = f"epoch {epoch + 1}/{self.params['epochs']}"
+            self.epoch, self.start = f"epoch {epoch + 1}/{self.params['epochs']}", time.perf_counter()
+            if self.first:  # a run that goes on has done some already, which tells nothing of its speed
+                bar.reset(self.task, completed=epoch * (self.params["steps"] or 0))
+            self.first = False
             bar.update(self.task, description=self.epoch)
 
         def on_train_batch_end(self, batch, logs=None):
             bar.advance(self.task)
+            self.rate = (batch + 1) / (time.perf_counter() - self.start)
+            bar.update(self.task, speed=f"{self.rate:.3g} batches/s")
 
         def on_epoch_end(self, epoch, logs=None):
             shown = [key for key in logs if key == "loss" or (key.startswith("val_") and key != "val_loss")]
             scores = "  ".join(f"{key} {logs[key]:.3f}" for key in shown)
             bar.update(self.task, scores=scores)
             if bar.disable:
-                screen.print(f"{self.epoch}  {scores}", highlight=False, soft_wrap=True)
+                screen.print(f"{self.epoch}  {scores}  {self.rate:.3g} batches/s", highlight=False, soft_wrap=True)
 
     with bar:
         yield Progress()

@@ -26,6 +26,7 @@ class FeatureAugment:
 
     Call arguments:
         features: float32 (frames, features).
+        random: the NumPy generator to draw from (default: that of `seed`).
 
     Returns:
         float32 (other frames, features).
@@ -40,23 +41,25 @@ class FeatureAugment:
         self._largest = np.log1p([stretch, warp])
         self._random = np.random.default_rng(seed)
 
-    def __call__(self, features):
-        stretch, warp = np.exp(self._random.uniform(-self._largest, self._largest))
+    def __call__(self, features, random=None):
+        random = self._random if random is None else random
+        stretch, warp = np.exp(random.uniform(-self._largest, self._largest))
         x = read_between(features, np.linspace(0, len(features) - 1, max(1, round(len(features) * stretch))))
         x = x @ warp_matrix(x.shape[1], warp, self.cepstra)
         mean = x.mean(axis=0)
-        x += self.noise * x.std(axis=0) * self._random.standard_normal(x.shape, np.float32)
+        x += self.noise * x.std(axis=0) * random.standard_normal(x.shape, np.float32)
         for _ in range(2):
-            start, stop = self._stretch_of(len(x), min(self.time, len(x) // 10))
+            start, stop = _stretch_of(random, len(x), min(self.time, len(x) // 10))
             x[start:stop] = mean
-            start, stop = self._stretch_of(x.shape[1], self.bands)
+            start, stop = _stretch_of(random, x.shape[1], self.bands)
             x[:, start:stop] = mean[start:stop]
         return x
 
-    def _stretch_of(self, length, widest):
-        width = self._random.integers(widest + 1)
-        start = self._random.integers(length - width + 1)
-        return start, start + width
+
+def _stretch_of(random, length, widest):
+    width = random.integers(widest + 1)
+    start = random.integers(length - width + 1)
+    return start, start + width
 
 
 def read_between(rows, places):

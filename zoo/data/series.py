@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from zoo.data import series_tables as tables
+from zoo.data.series_m4 import m4_twin, read_m4
 from zoo.errors import DataError, SettingError
 
 SPLITS = ("train", "validation", "test")
 DEMO = Path(__file__).parent / "demo" / "sea_surface.csv"
 _SHARES = (0.7, 0.8)  # of a table's steps, where validation and test begin
 _ETT = {"ETTh1": 24, "ETTh2": 24, "ETTm1": 96, "ETTm2": 96}  # steps of a day; 30 days are a month of its split
-_M4_SEASONS = {"Hourly": 24, "Daily": 1, "Weekly": 1, "Monthly": 12, "Quarterly": 4, "Yearly": 1}  # the organisers'
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,10 @@ class Series:
         """Return the standard deviation of each channel in the train split, over all panels, float64 (channels,)."""
         return np.nanstd(np.concatenate([panel.values[: panel.validation] for panel in self.panels]), axis=0)
 
+    def mean(self):
+        """Return the mean of each channel in the train split, over all panels, float64 (channels,)."""
+        return np.nanmean(np.concatenate([panel.values[: panel.validation] for panel in self.panels]), axis=0)
+
     def naive_errors(self):
         """Return the mean absolute error of last season's value before the test split, float64 (panels, channels).
 
@@ -133,8 +137,12 @@ def load_series(
     path = DEMO if data == "demo" else Path(data).expanduser()
     asked = tuple(name.strip() for name in value_columns.split(",") if name.strip())
     skipped = _Skipped(path, skip_bad)
-    if _m4_twin(path):
-        found = _read_m4(path)
+    if m4_twin(path):
+        rows, found_season = read_m4(path)
+        panels = [
+            Panel(name, None, values, len(values) - 2 * ahead, len(values) - ahead) for name, values, ahead in rows
+        ]
+        found = panels, ("value",), found_season
     else:
         found = _read_table(tables.read_table(path), time_column, asked, series_column, skipped)
     return _checked(*found, season, look_back, horizon, skipped)
@@ -217,43 +225,6 @@ def _split(path, steps):
     if month and steps >= 20 * month:
         return 12 * month, 16 * month, 20 * month  # what comes after is not part of the published split
     return *(int(share * steps) for share in _SHARES), steps
-
-
-def _m4_twin(path):
-    """Return the other file of the M4 layout, or None."""
-    name = path.name
-    frequency, _, rest = name.partition("-")
-    if frequency not in _M4_SEASONS or not rest.startswith(("train", "test")):
-        return None
-    twin = {"train": "test", "test": "train"}[rest.split(".")[0]]
-    found = [path.with_name(f"{frequency}-{twin}{end}") for end in (".csv", ".csv.gz")]
-    return next((twin for twin in found if twin.is_file()), found[0])
-
-
-def _read_m4(path):
-    """Return (panels, channels, season) of a pair of files with a series in each row."""
-    files = {("train" if "-train" in each.name else "test"): each for each in (path, _m4_twin(path))}
-    rows = {kind: _m4_rows(file) for kind, file in files.items()}
-    panels = []
-    for name, values in rows["train"].items():
-        if name not in rows["test"]:
-            raise DataError(
-                f"{files['test']}: has no series {name!r}, which {files['train'].name} has: fetch both again."
-            )
-        future = rows["test"][name]
-        values = np.concatenate([values, future])[:, None]
-        panels.append(Panel(name, None, values, len(values) - 2 * len(future), len(values) - len(future)))
-    return panels, ("value",), _M4_SEASONS[path.name.partition("-")[0]]
-
-
-def _m4_rows(path):
-    table = tables.read_table(path)
-    values, bad = tables.read_values(table, table.columns[1:])
-    if bad:
-        row, column = bad[0]
-        raise DataError(f"{path}, row {row + 2}: column {column!r} has {table.column(column)[row][:40]!r}, no number.")
-    ends = [np.flatnonzero(np.isfinite(row)).max(initial=-1) + 1 for row in values]
-    return {name: row[:end] for name, row, end in zip(table.cells[:, 0], values, ends, strict=True)}
 
 
 def _checked(panels, channels, found_season, season, look_back, horizon, skipped):

@@ -168,7 +168,7 @@ def check_states(cell, states, batch_size=None):
     if len(states) != len(sizes):
         raise SettingError(f"states has {len(states)} entries; expected {len(sizes)} of {cell.name}: {expected}")
     for i, (state, size) in enumerate(zip(states, sizes, strict=True)):
-        shape = tuple(state.shape)
+        shape = tuple(getattr(state, "shape", ()))
         wanted = tuple(size) if isinstance(size, (list, tuple)) else (size,)
         if len(shape) != 1 + len(wanted) or any(
             n not in (None, w) for n, w in zip(shape[1:], wanted, strict=True) if w is not None

@@ -59,6 +59,7 @@ class Recurrent(keras.layers.RNN):
                 f"cell is a {type(cell).__name__}; expected a zoo Cell (keras.layers.RNN takes any other)"
             )
         super().__init__(cell, **kwargs)
+        self.input_spec = keras.layers.InputSpec(min_ndim=3)
         self.checkpoint_every = None if checkpoint_every is None else check_units(checkpoint_every, "checkpoint_every")
 
     def get_config(self):
@@ -135,6 +136,10 @@ class Recurrent(keras.layers.RNN):
 
 class SequenceLayer(Recurrent):
     """A layer that makes its own cell; its configuration is the cell's arguments and those of `Recurrent`."""
+
+    def __init__(self, cell, **kwargs):
+        super().__init__(cell, **kwargs)
+        self.input_spec = keras.layers.InputSpec(ndim=3)
 
     def get_config(self):
         config = super().get_config()

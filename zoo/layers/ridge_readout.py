@@ -1,6 +1,6 @@
 """A linear readout of features, fitted in closed form."""
 
-from numbers import Real
+from numbers import Integral, Real
 
 import keras
 import numpy as np
@@ -54,7 +54,7 @@ class RidgeReadout:
         ridges = tuple(ridges) if np.iterable(ridges) else ridges
         if not isinstance(ridges, tuple) or not ridges or not all(map(_is_positive, ridges)):
             raise SettingError(f"ridges is {ridges!r}; expected a list of numbers above 0, at least one")
-        if not isinstance(washout, int) or isinstance(washout, bool) or washout < 0:
+        if not isinstance(washout, Integral) or isinstance(washout, bool) or washout < 0:
             raise SettingError(f"washout is {washout!r}; expected a whole number of at least 0")
         self.ridges, self.washout = ridges, washout
         self.ridge, self.errors = None, {}

@@ -1,0 +1,90 @@
+"""What captioning makes of its demo sets: of pairs that training showed and of pairs that it did not, with pictures.
+
+    python benchmarks/captioning_demo.py --recipe image_captioning
+
+Writes docs/pictures/RECIPE-attention.png, a test example that is captioned rightly with what each word looked at, and
+RECIPE-failure.png, the one whose wrong caption is the surest.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from record import record
+
+from zoo import export, recipes
+from zoo.export import contents
+
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
+
+
+def saved(example, folder):
+    """Write a picture, or the frames of a clip, where the device's program reads it; return the path."""
+    path = Path(folder, "example")
+    if example.ndim == 3:
+        path = path.with_suffix(".png")
+        Image.fromarray(example).save(path)
+        return path
+    path.mkdir()
+    for number, frame in enumerate(example):
+        Image.fromarray(frame).save(path / f"{number:03}.png")
+    return path
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="image_captioning", choices=("image_captioning", "video_captioning"))
+    name = parser.parse_args().recipe
+    recipe = recipes.get(name)()
+    task = __import__(f"zoo.recipes.{name}.device", fromlist=["device"])
+    started = time.perf_counter()
+    model, scores = recipe.train(verbose=2)
+    seconds = round(time.perf_counter() - started, 1)
+    splits = {"validation": recipe.evaluate(model, split="validation"), "test": scores}
+    splits = {
+        split: {n: round(v, 4) for n, v in found.items() if isinstance(v, float)} for split, found in splits.items()
+    }
+    print(splits, seconds, flush=True)
+    chosen, right = recipe.load().select("test")
+    said = recipe.caption(model, chosen)
+    exact = np.array([tuple(ones[0][0]) in references for ones, references in zip(said, right, strict=True)])
+    score = np.array([ones[0][1] for ones in said])
+    examples = {}
+    for kind, rows in (("attention", exact), ("failure", ~exact)):
+        if rows.any():
+            row = int(np.flatnonzero(rows)[score[rows].argmax()])
+            words, value, _ = said[row][0]
+            examples[kind] = {
+                "said": " ".join(words),
+                "score": round(value, 3),
+                "right": [" ".join(r) for r in right[row]],
+            }
+            with tempfile.TemporaryDirectory() as folder:
+                task.draw(said[row], saved(chosen[row], folder), PICTURES / f"{name}-{kind}.png")
+    print(examples, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        card = contents.read_card(export.bundle(recipe, model, Path(folder, "bundle")))
+    kept = ("name", "bytes", "latency_ms", "metric")
+    record(
+        f"{name}-demo",
+        {
+            "recipe": name,
+            "data": "the built-in demo set, synthetic",
+            "split": "validation: pairs that training showed; test: in every example a pair that it did not",
+            "seeds": [recipe.seed],
+            "parameters": {part: model.get_layer(part).count_params() for part in ("encoder", "decoder")},
+            "training_seconds": seconds,
+            "scores": splits,
+            "examples": examples,
+            "metric": card["metric"],
+            "files": [{name: entry[name] for name in kept} for entry in card["models"]],
+            "history": {name: [round(v, 4) for v in values] for name, values in scores["history"].items()},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""The decoder that writes captions while it looks at features, whole for training and in parts for a device."""
+
+import json
+
+import keras
+import numpy as np
+
+from zoo.layers import AdditiveAttention, Annotation, AttentiveRecurrent, LSTMCell, PeepholeLSTM
+from zoo.recipes.device.beam_search import beam_search
+from zoo.recipes.device.captions import STATES
+
+_PLACE = 16  # channels that a place of a frame is brought down to, before all places are read together
+
+
+def decoder(shape, labels, *, units, width, dropout):
+    """Return a `keras.Model` from features and the words up to now to the next words, with the attention.
+
+        memory = relu(features W + b)                     (batch, places, width), b another at each place
+        hidden, cell = tanh(mean of memory W + b)         the start of the LSTM
+        context[t], hidden[t] = LSTM(word[t], what hidden[t-1] looks for in memory)
+        logits[t] = W_o tanh(W [hidden[t], context[t]] + word[t])
+
+    Of a clip, a recurrent layer first reads the frames in both directions, and takes the place of the features: the
+    places that are attended to are then moments.
+
+        features = LSTM in both directions(relu(W of all places of relu(W of a place)))      (batch, frames, width)
+
+    Args:
+        shape: (places, channels) of the features of a picture, (frames, places, channels) of those of a clip.
+        labels: the vocabulary, tuple of str.
+        units: int, of the LSTM.
+        width: int, of the memory, the embeddings and the network that scores places.
+        dropout: float, share of the memory, the embeddings and the outputs that training drops.
+
+    Returns:
+        Inputs "features" (batch, *shape) and "words" int32 (batch, time); outputs "logits" (batch, time,
+        words) and "attention" (batch, time, places).
+
+    Reference:
+        K. Xu et al., "Show, attend and tell: neural image caption generation with visual attention", ICML 2015,
+        https://arxiv.org/abs/1502.03044
+    """
+    dense, layers, places = keras.layers.Dense, keras.layers, shape[0]
+    features = keras.Input(shape, name="features")
+    words = keras.Input((None,), dtype="int32", name="words")
+    x = features if len(shape) == 2 else _over_time(features, width)
+    memory = layers.EinsumDense("bpf,fw->bpw", (places, width), bias_axes="pw", activation="relu", name="memory")(x)
+    memory = layers.Dropout(dropout, name="dropout_memory")(memory)
+    mean = layers.GlobalAveragePooling1D(name="mean")(memory)
+    start = [dense(units, activation="tanh", name=name)(mean) for name in ("hidden", "cell")]
+    x = Annotation(json.dumps(list(labels)), name="vocabulary")(words)
+    x = layers.Embedding(len(labels), width, name="embedding")(x)
+    x = layers.Dropout(dropout, name="dropout_embedding")(x)
+    attend = AttentiveRecurrent(
+        AdditiveAttention(LSTMCell(units), width, width), return_sequences=True, return_attention=True, name="attend"
+    )
+    hidden, attention = attend(x, initial_state=start, memory=memory)
+    context = layers.Dot((2, 1), name="context")([attention, memory])
+    x = layers.Add(name="with_word")([dense(width, name="seen")(layers.Concatenate(name="both")([hidden, context])), x])
+    x = layers.Activation("tanh", name="squashed")(x)
+    x = layers.Dropout(dropout, name="dropout_word")(x)
+    logits = dense(len(labels), name="logits")(x)
+    return keras.Model(
+        {"features": features, "words": words}, {"logits": logits, "attention": attention}, name="decoder"
+    )
+
+
+def _over_time(features, width):
+    """Return (batch, frames, width): what a recurrent layer makes of a clip's features."""
+    frames, places = features.shape[1:3]
+    x = keras.layers.Dense(_PLACE, activation="relu", name="place")(features)
+    x = keras.layers.Reshape((frames, places * _PLACE), name="all_places")(x)
+    x = keras.layers.Dense(width, activation="relu", name="frame")(x)
+    return keras.layers.Bidirectional(PeepholeLSTM(-(-width // 2), return_sequences=True), name="moments")(x)
+
+
+def each_frame(encoder, frames):
+    """Return a `keras.Model` from clips, (batch, frames, size, size, 3), to what an encoder makes of every frame."""
+    clips = keras.Input((frames, *encoder.input_shape[1:]), name="frames")
+    x = encoder(keras.ops.reshape(clips, (-1, *encoder.input_shape[1:])))
+    x = keras.ops.reshape(x, (-1, frames, *encoder.output_shape[1:]))
+    every = keras.Model(clips, x, name="encoder")
+    every.trainable = encoder.trainable
+    return every
+
+
+def one_frame(model):
+    """Return the `keras.Model` from "image" to "features" that `each_frame` runs on every frame of a clip."""
+    encoder = next(layer for layer in model.get_layer("encoder").layers if isinstance(layer, keras.Model))
+    image = keras.Input(encoder.input_shape[1:], name="image")
+    return keras.Model({"image": image}, {"features": encoder(image)}, name="encoder")
+
+
+def join(encoder, decoder):
+    """Return the whole `keras.Model`: what the encoder reads, and "words", to the probabilities of the next words."""
+    seen = keras.Input(encoder.input_shape[1:], name=encoder.input.name)
+    words = keras.Input((None,), dtype="int32", name="words")
+    x = decoder({"features": encoder(seen), "words": words})["logits"]
+    probabilities = keras.layers.Softmax(name="probabilities")(x)
+    return keras.Model({seen.name: seen, "words": words}, probabilities, name="captioning")
+
+
+def to_train(model, seed=None):
+    """Return the `keras.Model` that learns, of the layers of `model`, and its `training.OwnWords`, or None.
+
+    It reads features, or of an encoder that learns pictures, and words, and gives logits and attention.
+
+    Args:
+        model: as `join` returns it.
+        seed: int for scheduled sampling, None for none.
+    """
+    from zoo.recipes.image_captioning.training import OwnWords
+
+    encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
+    if not encoder.trainable and seed is None:
+        return decoder, None
+    words = keras.Input((None,), dtype="int32", name="words")
+    if encoder.trainable:
+        seen = keras.Input(encoder.input_shape[1:], name=encoder.input.name)
+        features = encoder(seen)
+    else:
+        seen = features = keras.Input(encoder.output_shape[1:], name="features")
+    read, own = words, None
+    if seed is not None:
+        own = OwnWords(seed, name="own_words")
+        read = own(words, decoder({"features": features, "words": words})["logits"])
+    said = decoder({"features": features, "words": read})
+    return keras.Model({seen.name: seen, "words": words}, said, name="training"), own
+
+
+def halves(model, name):
+    """Return two models: what is computed once of a picture or clip, and for each word.
+
+    The first gives the memory, the keys by which it is attended to, and the states that the first step takes. A step
+    takes these, the word before and the states, and gives the probabilities of the next word, the attention and the
+    states after it, named new_hidden and new_cell.
+
+    Args:
+        model: as `join` returns it.
+        name: what the first reads: "features", or what the encoder does.
+    """
+    encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
+    cell, ready = decoder.get_layer("attend").cell, name == "features"
+    given = keras.Input((encoder.output_shape if ready else encoder.input_shape)[1:], name=name)
+    seen = _read(decoder, cell, given if ready else encoder(given))
+    reader = keras.Model({name: given}, seen, name="encoder")
+    renew(reader, model)
+    word = keras.Input((1,), dtype="int32", name="word")
+    given = {name: keras.Input(value.shape[1:], name=name) for name, value in seen.items()}
+    return reader, keras.Model({"word": word, **given}, _step(decoder, cell, word, given), name="step")
+
+
+def renew(reader, model):
+    """Give the first of `halves` the keys' weights that the model has now: the one weight that is a copy."""
+    cell = model.get_layer("decoder").get_layer("attend").cell
+    reader.get_layer("keys").set_weights([cell.key_kernel])
+
+
+def search(reader, step, given, *, beam, length, penalty):
+    """Return the sentences that `beam_search` finds for each row of {input: array}, by the models of `halves`."""
+    seen = {name: np.asarray(value) for name, value in reader.predict_on_batch(given).items()}
+    states = {name: seen.pop(name) for name in STATES}
+
+    def once(words, of, states):
+        said = step.predict_on_batch(
+            {"word": words[:, None], **{name: value[of] for name, value in seen.items()}, **states}
+        )
+        return said["probabilities"], said["attention"], {name: said[f"new_{name}"] for name in STATES}
+
+    return beam_search(once, states, beam=beam, length=length, penalty=penalty)
+
+
+def _read(decoder, cell, features):
+    layer = decoder.get_layer
+    outputs = {"memory": layer("memory").output, **{name: layer(name).output for name in STATES}}
+    seen = keras.Model(decoder.input["features"], outputs, name="read")(features)
+    keys = keras.layers.Dense(cell.units, use_bias=False, name="keys")
+    seen["keys"] = keys(seen["memory"])
+    return seen
+
+
+def _step(decoder, cell, word, given):
+    layer = decoder.get_layer
+    x = keras.layers.Reshape((-1,), name="one")(layer("embedding")(word))
+    hidden, states, attention = cell(x, [given["hidden"], given["cell"]], [given["keys"], given["memory"]])
+    context = keras.layers.Dot((1, 1), name="context_now")([attention, given["memory"]])
+    x = layer("with_word")([layer("seen")(layer("both")([hidden, context])), x])
+    probabilities = keras.layers.Softmax(name="probabilities")(layer("logits")(layer("squashed")(x)))
+    return {
+        "probabilities": probabilities,
+        "attention": attention,
+        "new_hidden": states[0],
+        "new_cell": states[1],
+    }

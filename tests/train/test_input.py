@@ -1,0 +1,84 @@
+"""What feeds training: batches of like length, and features kept on disk."""
+
+import numpy as np
+import pytest
+
+from zoo import train
+from zoo.errors import DataError, SettingError
+
+
+def made(**options):
+    random = np.random.default_rng(0)
+    sequences = [np.full((int(n), 2), i + 1, "float32") for i, n in enumerate(random.integers(3, 200, 101))]
+    settings = {"batch_size": 8, "seed": 4, "padding": -1.0} | options
+    return sequences, train.BucketBatches(sequences, np.arange(101), **settings)
+
+
+def test_every_sequence_is_whole_in_a_batch_with_its_target_and_padding_behind():
+    sequences, batches = made()
+    seen, steps = set(), []
+    for x, y in (batches[index] for index in range(len(batches))):
+        assert len(x) == 8 and x.shape[1] in batches.lengths
+        for row, target in zip(x, y, strict=True):
+            own = sequences[target]
+            np.testing.assert_array_equal(row[: len(own)], own)
+            assert (row[len(own) :] == -1).all()
+            steps.append((len(own), len(row)))
+        seen |= set(y)
+    assert seen == set(range(101))
+    assert batches.padding_share == pytest.approx(1 - np.sum(steps, axis=0)[0] / np.sum(steps, axis=0)[1])
+
+
+def test_like_lengths_take_less_padding_than_one_length():
+    assert made()[1].padding_share < 0.5 * made(buckets=1)[1].padding_share
+
+
+def test_the_order_is_a_function_of_seed_and_epoch():
+    (_, one), (_, two) = made(), made()
+    first = one[0][1].tolist()
+    one.begin(1)
+    one.begin(3)
+    two.begin(3)
+    np.testing.assert_array_equal(one[2][0], two[2][0])
+    one.begin(0)
+    assert one[0][1].tolist() == first != two[0][1].tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_first_two_batches_differ_in_length(seed):
+    _, batches = made(seed=seed)
+    assert batches[0][0].shape != batches[1][0].shape
+
+
+def test_what_cannot_be_batched_is_refused():
+    with pytest.raises(DataError, match="received 0 sequences"):
+        train.BucketBatches([], np.zeros(0), batch_size=1, seed=0)
+    with pytest.raises(DataError, match="1 sequences and 2 targets"):
+        train.BucketBatches([np.zeros(3)], np.zeros(2), batch_size=1, seed=0)
+    with pytest.raises(SettingError, match="buckets=0"):
+        made(buckets=0)
+
+
+def test_features_are_computed_once_for_each_key(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(True)
+        return {"a": np.arange(len(calls) * 3), "b": np.array(["x"])}
+
+    one = train.kept(tmp_path / "cache", {"mels": 32, "data": np.arange(4)}, compute)
+    again = train.kept(tmp_path / "cache", {"mels": 32, "data": np.arange(4)}, compute)
+    assert len(calls) == 1 and sorted(again) == ["a", "b"]
+    np.testing.assert_array_equal(one["a"], again["a"])
+    train.kept(tmp_path / "cache", {"mels": 33, "data": np.arange(4)}, compute)
+    train.kept(tmp_path / "cache", {"mels": 32, "data": np.arange(5)}, compute)
+    assert len(calls) == 3 and len(list((tmp_path / "cache").iterdir())) == 3
+
+
+def test_a_damaged_file_is_computed_again(tmp_path):
+    for damage in (b"", b"PK nonsense"):
+        train.kept(tmp_path, "key", lambda: {"a": np.arange(3)})
+        (path,) = tmp_path.iterdir()
+        path.write_bytes(damage)
+        assert train.kept(tmp_path, "key", lambda: {"a": np.arange(5)})["a"].tolist() == list(range(5))
+        assert [one.name for one in tmp_path.iterdir()] == [path.name]

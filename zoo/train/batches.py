@@ -1,0 +1,114 @@
+"""Batches whose order depends on the seed and the epoch alone, so that training can be taken up anywhere."""
+
+import keras
+import numpy as np
+
+from zoo.errors import SettingError
+
+
+class EpochBatches(keras.utils.PyDataset):
+    """Batches that are arranged anew for each epoch, from a generator of (seed, epoch).
+
+    What an epoch brings is a function of its number, not of the epochs before: a run that starts at epoch 7 meets the
+    batches that an uninterrupted one does. A subclass writes `arrange`, `__len__` and `__getitem__`, and calls `begin`
+    where its own `__init__` ends. `together` tells it, from then on, which epoch begins.
+
+    Args:
+        seed: int, of the orders.
+    """
+
+    def __init__(self, seed):
+        super().__init__()
+        self.seed, self.epoch = seed, None
+
+    def begin(self, epoch):
+        """Arrange the batches of an epoch, counted from 0."""
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self.arrange(np.random.default_rng([self.seed, epoch]))
+
+    def arrange(self, random):
+        """Draw the order of an epoch, and what else changes with it, from a NumPy generator."""
+        raise NotImplementedError
+
+
+class ArrayBatches(EpochBatches):
+    """Batches of arrays in an order drawn anew for each epoch; the last one of an epoch may be smaller.
+
+    Args:
+        arrays: of as many rows each, in the order in which `keras.Model.fit` takes them: inputs, targets.
+        batch_size: rows.
+        seed: int, of the orders.
+    """
+
+    def __init__(self, *arrays, batch_size, seed):
+        super().__init__(seed)
+        self.arrays, self.batch_size = arrays, batch_size
+        self.begin(0)
+
+    def arrange(self, random):
+        self._order = random.permutation(len(self.arrays[0]))
+
+    def __len__(self):
+        return -(-len(self._order) // self.batch_size)
+
+    def __getitem__(self, index):
+        rows = self._order[index * self.batch_size : (index + 1) * self.batch_size]
+        return tuple(array[rows] for array in self.arrays)
+
+
+class JoinedCallback(keras.callbacks.Callback):
+    """A callback that knows those before it, `others`, the first of which has the batches; `together` tells it."""
+
+    others = None
+
+    def join(self, callbacks):
+        """Take the callbacks that are called before this one."""
+        self.others = callbacks
+
+    def set_model(self, model):
+        if self.others is None:
+            raise SettingError(
+                f"{type(self).__name__} knows no batches, expected fit(batches, callbacks=zoo.train.together(batches, "
+                "...), shuffle=False)."
+            )
+        super().set_model(model)
+
+
+def together(batches, *callbacks):
+    """Return the callbacks for `keras.Model.fit`, introduced to the batches and to each other.
+
+    Pass `shuffle=False` as well, as the batches have their own order; they hear which epoch begins. Callbacks come in
+    the order given, but those with an attribute `after_others` that is true, as one that keeps what the others are at
+    the end of an epoch, come last. A callback with a method `join` gets the list of those before it, of which the first
+    has the attribute `batches`.
+
+    Args:
+        batches: an `EpochBatches`.
+        callbacks: Keras callbacks.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> batches = ArrayBatches(np.zeros((6, 2)), np.zeros((6, 1)), batch_size=4, seed=0)
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> history = model.fit(batches, callbacks=together(batches), shuffle=False, verbose=0)
+    """
+    last = [one for one in callbacks if getattr(one, "after_others", False)]
+    first = [one for one in callbacks if one not in last]
+    ordered = [_Epochs(batches), *first, keras.callbacks.History(), *last]
+    for number, one in enumerate(ordered):
+        if hasattr(one, "join"):
+            one.join(ordered[:number])
+    return ordered
+
+
+class _Epochs(keras.callbacks.Callback):
+    """Tells batches which epoch begins; Keras tells them only that one does."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches.begin(epoch)
