@@ -166,6 +166,18 @@ def test_validation_leaves_training_alone_and_the_model_stays_a_plain_one(tmp_pa
     np.testing.assert_allclose(loaded.predict_on_batch(x[0][None]), model.predict_on_batch(x[0][None]), atol=1e-6)
 
 
+def test_tokens_are_read_and_classes_learnt():
+    tokens = [np.random.randint(0, 5, n) for n in (30, 17)]
+    inputs = keras.Input((None,), dtype="int32")
+    hidden = keras.layers.GRU(8, return_sequences=True)(keras.layers.Embedding(5, 4)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(5, activation="softmax")(hidden))
+    trainer = TruncatedBPTT(model, steps=8, streams=2)
+    trainer.compile(keras.optimizers.Adam(0.05), "sparse_categorical_crossentropy", jit_compile=COMPILED)
+    before = [np.concatenate([[0], each[:-1]]) for each in tokens]  # to say what came one step ago
+    losses = trainer.fit(tokens, before, epochs=15, verbose=0).history["loss"]
+    assert losses[-1] < 0.5 * losses[0]
+
+
 def test_weights_of_zero_take_steps_out_of_the_loss():
     x, y = sequences(6)
     spoilt = [np.where(np.arange(6)[:, None] < 4, 1e3, y[0])]
