@@ -178,7 +178,7 @@ def _export(folder, recipe, parts, format, target, scheme, chunk, name_target, *
         raise VerifyError(f"{error}, or leave scheme {scheme!r} out") from error
     inputs, labels, expected = held_out
     outputs = answers(recipe, files, inputs, streams.get("leads"))
-    metric, wanted = recipe.metric(outputs, labels), recipe.metric(expected, labels)
+    wanted, metric = recipe.metric(expected, labels), recipe.metric(outputs, labels)
     names, checks = ", ".join(path.name for path in paths.values()), []
     if scheme != "float32":
         allowed = max(INT8_LOSS, 1.5 / len(labels))
