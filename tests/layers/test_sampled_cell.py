@@ -59,5 +59,7 @@ def test_what_it_tells_of_given_values_is_what_it_draws_from():
     path = ops.convert_to_numpy(layer(x, initial_state=states))
     before = np.concatenate([np.zeros((BATCH, 1, 1), "float32"), path[:, :-1]], axis=1)
     outputs = Recurrent(layer.cell.cell, return_sequences=True)(before)
-    mean, spread = (ops.convert_to_numpy(each) for each in layer.cell.distribution(outputs, before))
+    mean, spread = (
+        ops.convert_to_numpy(each) for each in layer.cell.distribution(outputs, ops.convert_to_tensor(before))
+    )
     np.testing.assert_allclose((path - mean) / spread, x, rtol=1e-3, atol=1e-3)  # float32, over a small spread

@@ -111,6 +111,7 @@ class DeepAR(keras.layers.Layer):
         channels, features = series.shape[2], self._features(series, known)
         past, ahead = features[:, : -self.horizon], features[:, -self.horizon :]
         _, *states = self.reader(past)
+        noise = ops.convert_to_tensor(noise, states[0].dtype)
         noise = ops.expand_dims(ops.zeros_like(states[0][:, :1]), 1) + noise  # (batch channels, paths, horizon)
         count = noise.shape[1]
         inputs = ops.reshape(noise, (-1, self.horizon, 1))
