@@ -129,23 +129,28 @@ def test_answers_window_by_window_are_those_of_the_whole(stack):
     assert trainer.predict(several, verbose=0).shape == (2, 11, OUTPUTS)
 
 
-def test_layers_see_no_padding():
-    """A layer that normalises by the batch would feel it; held against Keras' own way of masking."""
+@pytest.mark.parametrize("before", [[], [keras.layers.Conv1D(3, 1)]], ids=["", "behind a layer that ignores masks"])
+def test_layers_see_no_padding(before):
+    """A layer that normalises by the batch would feel it; held against the same rows, told of the mask directly."""
     x, y = sequences(6, 3)
-    model = made([layers.BatchNormLSTM(4, return_sequences=True)])
+    norm = layers.BatchNormLSTM(4, return_sequences=True)
+    model = made([*before, norm])
     trainer = TruncatedBPTT(model, steps=6, streams=3)  # a stream without a sequence too
     trainer.compile(keras.optimizers.SGD(0.5), "mse", jit_compile=COMPILED)
-    start = model.get_weights()
+    twin = layers.BatchNormLSTM(4, return_sequences=True)
+    twin.build((3, 6, FEATURES))
+    twin.set_weights(norm.get_weights())
+    padded = np.stack([np.pad(each, ((0, 6 - len(each)), (0, 0))) for each in [*x, x[0][:0]]])
+    for layer in before:
+        padded = layer(padded)
+    twin(padded, mask=np.arange(6) < np.array([[6], [3], [0]]), training=True)
     trainer.fit(x, y, verbose=0)
-    masked = made([keras.layers.Masking(-9.0), layers.BatchNormLSTM(4, return_sequences=True)])
-    masked.set_weights(start)
-    masked.compile(keras.optimizers.SGD(0.5), "mse", jit_compile=COMPILED)
-    padded = [
-        np.stack([np.pad(one, ((0, 6 - len(one)), (0, 0)), constant_values=-9.0) for one in each]) for each in (x, y)
-    ]
-    masked.train_on_batch(*padded)
-    for got, wanted in zip(model.get_weights(), masked.get_weights(), strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+    moved = {weight.path.split("/")[-1]: ops.convert_to_numpy(weight) for weight in norm.non_trainable_variables}
+    assert moved and all(not layer.supports_masking and "compute_mask" not in vars(layer) for layer in before)
+    for weight in twin.non_trainable_variables:
+        np.testing.assert_allclose(
+            moved[weight.path.split("/")[-1]], ops.convert_to_numpy(weight), rtol=1e-4, atol=1e-6
+        )
 
 
 def test_validation_leaves_training_alone_and_the_model_stays_a_plain_one(tmp_path):

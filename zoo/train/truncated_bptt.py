@@ -61,28 +61,31 @@ class TruncatedBPTT(keras.Model):
         _check_model(model, self.steps, self.streams)
         self.model = model
         self._network = keras.Model(model.inputs[0], model.outputs[0])
-        self._network.supports_masking = True  # else Keras says of a nested model that it destroys the mask
         self.carried = [self._carried(layer) for layer in recurrent_layers(model)]
         self.supports_masking, self.built, self._probed = True, True, False
 
     def _carried(self, layer):
-        """Return variables for the states of a layer, nested as its own."""
+        """Return a flat list of variables for the states of a layer."""
         name, dtype = f"{layer.name}_state", layer.variable_dtype
-        return keras.tree.map_structure(
-            lambda first: self.add_weight(first.shape, "zeros", dtype, trainable=False, name=name),
-            layer.get_initial_state(self.streams),
-        )
+        return [
+            self.add_weight(first.shape, "zeros", dtype, trainable=False, name=name)
+            for first in keras.tree.flatten(layer.get_initial_state(self.streams))
+        ]
 
     def call(self, inputs, training=False):
-        layers, starts = recurrent_layers(self.model), inputs["starts"]
+        x, mask = [  # with the number of rows, which Keras' data leaves open and loops want to know
+            None if each is None else ops.reshape(each, (self.streams, *each.shape[1:]))
+            for each in (inputs["x"], inputs.get("mask"))
+        ]
+        layers, nested = recurrent_layers(self.model), []
         for layer, states in zip(layers, self.carried, strict=True):
-            first = keras.tree.flatten(layer.get_initial_state(self.streams))
-            for state, start in zip(keras.tree.flatten(states), first, strict=True):
-                chosen = ops.reshape(starts, (-1, *[1] * (len(state.shape) - 1)))
-                state.assign(ops.where(chosen, ops.cast(start, state.dtype), ops.copy(state)))
-        with _stateful(layers, self.carried):
-            x = ops.reshape(inputs["x"], (self.streams, *inputs["x"].shape[1:]))  # rows that Keras' data leaves open
-            return self._network(x, mask=inputs.get("mask"), training=training)
+            fresh = layer.get_initial_state(self.streams)
+            for state, first in zip(states, keras.tree.flatten(fresh), strict=True):
+                starts = ops.reshape(inputs["starts"], (-1, *[1] * (len(state.shape) - 1)))
+                state.assign(ops.where(starts, ops.cast(first, state.dtype), ops.copy(state)))
+            nested.append(keras.tree.pack_sequence_as(fresh, list(states)))
+        with _stateful(layers, nested), _masking(self._network, mask):
+            return self._network(x, mask=mask, training=training)
 
     def compute_mask(self, inputs, previous_mask=None):
         return inputs.get("mask")  # for the loss and the metrics, if the model's layers have not passed it on
@@ -192,6 +195,20 @@ def _stateful(layers, states):
     finally:
         for layer, (stateful, own) in zip(layers, kept, strict=True):
             vars(layer).update(stateful=stateful, states=own)
+
+
+@contextlib.contextmanager
+def _masking(network, mask):
+    """Let the layers that do not pass a mask on do so, within the context only: each step of theirs is one of ours."""
+    others = [] if mask is None else [each for each in network._flatten_layers() if not each.supports_masking]
+    try:
+        for layer in others:
+            vars(layer).update(_supports_masking=True, compute_mask=lambda inputs, previous_mask=None: mask)
+        yield
+    finally:
+        for layer in others:
+            vars(layer).update(_supports_masking=False)
+            del vars(layer)["compute_mask"]
 
 
 def _fixed(model):
