@@ -129,6 +129,28 @@ def test_answers_window_by_window_are_those_of_the_whole(stack):
     assert trainer.predict(several, verbose=0).shape == (2, 11, OUTPUTS)
 
 
+class Forgetful(keras.layers.Layer):
+    """A layer that lets no mask through."""
+
+    def call(self, x):
+        return 2.0 * x  # another tensor, without the mask of this one
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return None
+
+
+def test_padding_counts_in_no_score_even_if_the_model_loses_the_mask():
+    x, y = sequences(7, 2)
+    model = keras.Sequential(
+        [keras.Input((None, FEATURES)), keras.layers.LSTM(OUTPUTS, return_sequences=True), Forgetful()]
+    )
+    trainer = TruncatedBPTT(model, steps=3, streams=2)
+    trainer.compile("sgd", "mse", metrics=["mae"], jit_compile=COMPILED)
+    errors = [np.abs(model.predict_on_batch(one[None])[0] - other) for one, other in zip(x, y, strict=True)]
+    scores = trainer.evaluate(x, y, verbose=0, return_dict=True)
+    assert scores["mae"] == pytest.approx(np.concatenate(errors).mean(), rel=1e-4)
+
+
 @pytest.mark.parametrize("before", [[], [keras.layers.Conv1D(3, 1)]], ids=["", "behind a layer that ignores masks"])
 def test_layers_see_no_padding(before):
     """A layer that normalises by the batch would feel it; held against the same rows, told of the mask directly."""
@@ -213,7 +235,7 @@ def test_an_input_of_fixed_size_is_kept_to():
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_sequence():
-    """100,000 steps; that plain back-propagation would need hundreds of times more, shows that memory is measured."""
+    """100,000 steps; that plain back-propagation takes more for a tenth of them shows that memory is measured."""
     few, many, plain = memory.printed_by(
         """
         import keras, numpy as np
@@ -232,7 +254,7 @@ def test_memory_does_not_grow_with_the_sequence():
         """
     )
     assert many < few + 30  # megabytes: what an allocator keeps back over 400 windows; the states alone would be 100
-    assert plain > 100
+    assert plain > 60
 
 
 def test_settings_that_cannot_be_are_refused():
