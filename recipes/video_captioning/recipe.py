@@ -39,7 +39,7 @@ class VideoCaptioning(ImageCaptioning):
 
     name = "video_captioning"
     device_files = (*on_device(device, "captions", "beam_search", "settings"), clips.__file__, pictures.__file__)
-    device_packages = ("Pillow", "imageio")  # the second for films only
+    device_packages = ("Pillow", "imageio", "av")  # the last two for films only
     _reads, _look = "frames", staticmethod(device.look)
 
     data: str = setting("demo", "demo (synthetic), or a folder: captions.csv or .jsonl of clips or folders of frames")
