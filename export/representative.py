@@ -5,6 +5,7 @@ import numpy as np
 from zoo.errors import DataError
 
 _NAME = "representative_data"
+LEAST, LARGEST = 1e-19, 1e19  # a product of two numbers beyond these is no float32 any more
 
 
 def read_representative(data, specs, *, open_time=False):
@@ -17,7 +18,8 @@ def read_representative(data, specs, *, open_time=False):
         open_time: whether the second axis may be longer than the spec's, which is a chunk of it.
 
     Raises:
-        DataError: no examples, another shape, text, a value that is not finite, or the same value everywhere.
+        DataError: no examples, another shape, text, a value that is not finite or that is larger than `LARGEST`,
+            nothing as large as `LEAST`, or the same value everywhere.
     """
     names = [spec.name for spec in specs]
     if isinstance(data, dict):
@@ -74,15 +76,37 @@ def _checked(array, spec, open_time):
         raise DataError(f"{_NAME} for input {spec.name!r} has shape {array.shape}; expected ({wanted})")
     if array.dtype.kind not in "fiub":
         raise DataError(f"{_NAME} for input {spec.name!r} holds {array.dtype}; expected numbers")
-    array = array.astype(spec.dtype.as_numpy_dtype)
     if not array.size:
         raise DataError(f"{_NAME} for input {spec.name!r} has shape {array.shape}, which holds no numbers")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        at = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
-        raise DataError(f"{_NAME} for input {spec.name!r} is {array[tuple(at)]} at {at}; leave such examples out")
+    if spec.dtype.is_floating:
+        _check_size(np.abs(array), array, spec.name)
+    array = array.astype(spec.dtype.as_numpy_dtype)
     if array.size > 1 and array.min() == array.max():
         raise DataError(
             f"{_NAME} for input {spec.name!r} is {array.flat[0]} everywhere, which shows no range; give examples of "
             "what the device will see"
         )
     return array
+
+
+def _check_size(size, array, name):
+    if not size.max() <= LARGEST:  # as of NaN
+        at = [int(i) for i in np.argwhere(~(size <= LARGEST))[0]]
+        raise DataError(
+            f"{_NAME} for input {name!r} is {array[tuple(at)]:.3g} at {at}; expected numbers of at most {LARGEST:.0e}: "
+            "leave such examples out"
+        )
+    if 0 < size.max() < LEAST:
+        raise DataError(
+            f"{_NAME} for input {name!r} is {size.max():.3g} at most; expected numbers of at least {LEAST:.0e}: let the "
+            "model take them in another unit"
+        )
+
+
+def check_range(name, least, greatest):
+    """Raise DataError if a tensor that is to be int8 becomes more than `LARGEST`, or no number, on examples."""
+    if not (-LARGEST <= least and greatest <= LARGEST):
+        raise DataError(
+            f"{name!r} becomes {least:.3g} to {greatest:.3g} on {_NAME}; expected numbers of at most {LARGEST:.0e}: "
+            "leave its layer in float32 with keep_float, or change the data"
+        )

@@ -66,11 +66,11 @@ def full_int8(graph, ranges, *, ends=()):
 
 
 def calibrated(graph):
-    """Return the names of the tensors whose ranges `full_int8` needs, of the outermost graph."""
+    """Return the names of the tensors whose ranges `full_int8` needs, or that int8 must be able to hold, outermost."""
     rewriter, names = Rewriter(graph), list(_results(graph))
     for node in graph.node:
         kind = _is_convolution(rewriter, node) or _is_product(rewriter, node)
-        if kind and FLOAT_SCOPE not in node.name:
+        if (kind or node.op_type == "LSTM") and FLOAT_SCOPE not in node.name:
             names.append(node.input[0])
     return list(dict.fromkeys(names))
 

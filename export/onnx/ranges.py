@@ -8,9 +8,9 @@ import onnx
 import onnxruntime
 from onnx.helper import tensor_dtype_to_np_dtype
 
-from zoo.errors import DataError
 from zoo.export import child
 from zoo.export.onnx.graphs import Nodes
+from zoo.export.representative import check_range
 from zoo.export.session import NEXT
 
 EXAMPLES_AT_ONCE = 32
@@ -28,7 +28,7 @@ def seen_ranges(model, names, examples, states=()):
         states: names of inputs that are states, zeros before the first chunk of an example.
 
     Raises:
-        DataError: the model computes no finite number from them.
+        DataError: the model computes no number from them that int8 can stand for.
         CrashError: the runtime crashes on the model.
     """
     with tempfile.TemporaryDirectory(prefix="recurrent-zoo-") as folder:
@@ -54,10 +54,10 @@ def measure(folder, names, inputs, states):
     ranges = dict.fromkeys(names, (0.0, 0.0))
     for values in _runs(session, model.graph, examples, states, list(watches)):
         for name, value in zip(watches.values(), values, strict=True):
-            if not np.isfinite(value):
-                raise DataError(f"the model computes {value} in {name!r} from representative_data; no range holds that")
             low, high = ranges[name]
-            ranges[name] = min(low, float(value)), max(high, float(value))
+            ranges[name] = float(np.minimum(low, value)), float(np.maximum(high, value))  # NaN, if any is
+    for name, pair in ranges.items():
+        check_range(name, *pair)
     return ranges
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from zoo.errors import ExportError
+from zoo.export.representative import check_range
 from zoo.export.tflite import integer_ops
 from zoo.export.tflite.flatbuffer import ABSENT
 from zoo.export.tflite.integers import add_constant, add_twin, around, symmetric
@@ -155,14 +155,14 @@ class Pass:
             return symmetric(self.constant(index), dtype=dtype)
         if (self.index, index) not in self.ranges:
             return around(0, 0)  # of a tensor without elements, or that no example reached
-        pair = self.ranges[self.index, index]
-        if not np.abs(pair).max() < np.finfo(np.float32).max:  # with which LiteRT stands in for infinity
-            name = self.graph.tensors[index].name.decode()
-            raise ExportError(
-                f"{name!r} becomes {pair[0]:.3g} to {pair[1]:.3g} on representative_data, which has no int8; leave its "
-                "layer in float32 with keep_float, or change the data"
-            )
+        pair = self.seen(index)
         return around(*pair) if dtype == "int8" else symmetric(np.array(pair), dtype=dtype)
+
+    def seen(self, index):
+        """Return the least and greatest value that was seen of tensor `index`, checked."""
+        pair = self.ranges[self.index, index]
+        check_range(self.graph.tensors[index].name.decode(), *pair)
+        return pair
 
     def is_integer(self, index):
         """Return whether tensor `index` has a twin by now."""

@@ -170,7 +170,7 @@ def _settle_states(work, operator):
     output = operator.outputs[0]
     share(work, [output, hidden])
     work.fixed[hidden] = work.fixed[output] = work.range_grid(output)
-    work.fixed[cell] = power_of_two(max(map(abs, work.ranges[work.index, cell])))
+    work.fixed[cell] = power_of_two(max(map(abs, work.seen(cell))))
 
 
 def _lstm(work, operator):

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from zoo.export.representative import LEAST
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -42,7 +44,7 @@ class Grid:
 def around(least, greatest):
     """Return the int8 `Grid` that spans a range, and holds 0 exactly."""
     least, greatest = min(least, 0.0), max(greatest, 0.0)
-    scale = _single((greatest - least) / 255 or 1.0)
+    scale = _single((greatest - least) / 255) if greatest - least >= LEAST else 1.0  # as of 0 alone
     return Grid(scale, int(np.clip(np.round(-128 - least / scale), -128, 127)))
 
 
@@ -50,7 +52,7 @@ def symmetric(value, *, axis=None, dtype="int8"):
     """Return the `Grid` with zero point 0 for the array `value`, one scale for each place along `axis`."""
     others = None if axis is None else tuple(i for i in range(value.ndim) if i != axis)
     largest = np.abs(value).max(axis=others, initial=0)
-    scale = np.where(largest > 0, largest, 1) / np.iinfo(dtype).max  # 127, not 128: the same on both sides of zero
+    scale = np.where(largest >= LEAST, largest, 1) / np.iinfo(dtype).max  # 127, not 128: the same on both sides of zero
     if axis is None:
         return Grid(_single(scale), 0, dtype)
     return Grid(tuple(map(_single, scale)), 0, dtype, axis)

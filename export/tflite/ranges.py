@@ -38,7 +38,7 @@ class Ranges:
     def widen(self, key, *pairs):
         """Let the range of `key` hold those of `pairs` too."""
         lows, highs = zip(*pairs, *([self._pairs[key]] if key in self._pairs else []), strict=True)
-        self._pairs[key] = (min(lows), max(highs))
+        self._pairs[key] = (float(np.min(lows)), float(np.max(highs)))  # NaN, if any is
 
     def _see(self, index, inputs):
         """Run graph `index`, note what is seen, and return its outputs."""

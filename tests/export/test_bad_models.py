@@ -92,6 +92,25 @@ def test_examples_that_show_no_ranges(tmp_path, format, examples, words):
     refused(DataError, words, recurrent(5, 3), tmp_path, format, scheme="full_int8", representative_data=examples)
 
 
+@EACH_FORMAT
+def test_examples_of_which_the_model_makes_infinity_before_a_layer_that_bounds_it(tmp_path, format):
+    model = keras.Sequential([keras.Input((5, 3), name="x"), K.Rescaling(1e38), K.LSTM(4), K.Dense(2)])
+    words = r"becomes .* on representative_data; expected numbers of at most 1e\+19"
+    refused(DataError, words, model, tmp_path, format, scheme="full_int8", representative_data=100 * NORMAL)
+
+
+@EACH_FORMAT
+def test_an_example_of_which_the_model_makes_no_number_before_others_of_which_it_does(tmp_path, format):
+    class Root(K.Layer):
+        def call(self, x):
+            return keras.ops.sqrt(x)
+
+    model = keras.Sequential([keras.Input((5, 3), name="x"), Root(), K.Conv1D(4, 3)])
+    examples = np.where(np.arange(60).reshape(4, 5, 3) == 0, -1, np.abs(NORMAL))
+    words = "becomes nan to nan on representative_data"
+    refused(DataError, words, model, tmp_path, format, scheme="full_int8", representative_data=examples)
+
+
 @pytest.mark.parametrize("scheme", ["float16", "dynamic_int8", "weight_int8"])
 def test_schemes_whose_ops_a_microcontroller_lacks(tmp_path, scheme):
     refused(

@@ -8,7 +8,7 @@ from ai_edge_litert.schema_py_generated import TensorType
 from litert_runs import answers, model_answers, randomise, sequences
 
 from zoo import export, layers
-from zoo.errors import ExportError
+from zoo.errors import DataError, ExportError
 from zoo.export.session import Session
 from zoo.export.tflite import op_histogram
 from zoo.export.tflite.flatbuffer import ABSENT, Editor
@@ -204,6 +204,6 @@ def test_a_model_whose_numbers_have_no_range_is_refused_by_the_name_of_the_layer
     model = keras.Sequential([keras.Input((6, 4), name="x"), Reciprocal(name="reciprocal"), K.Dense(3)])
     examples = sequences(5, 6, 4)
     examples[2, 1, 1] = 0
-    with pytest.raises(ExportError, match=r"reciprocal.* becomes .* to 3.4e\+38 .*keep_float"):
+    with pytest.raises(DataError, match=r"reciprocal.* becomes .* to 3.4e\+38 .*keep_float"):
         export.to_tflite(model, tmp_path / "m.tflite", scheme="full_int8", representative_data=examples)
     assert not list(tmp_path.iterdir())
