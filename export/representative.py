@@ -98,14 +98,14 @@ def _check_size(size, array, name):
         )
     if 0 < size.max() < LEAST:
         raise DataError(
-            f"{_NAME} for input {name!r} is {size.max():.3g} at most; expected numbers of at least {LEAST:.0e}: let the "
-            "model take them in another unit"
+            f"{_NAME} for input {name!r} is {size.max():.3g} at most; expected numbers of at least {LEAST:.0e}: let "
+            "the model take them in another unit"
         )
 
 
 def check_range(name, least, greatest):
     """Raise DataError if a tensor that is to be int8 becomes more than `LARGEST`, or no number, on examples."""
-    if not (-LARGEST <= least and greatest <= LARGEST):
+    if not (least >= -LARGEST and greatest <= LARGEST):  # as of NaN
         raise DataError(
             f"{name!r} becomes {least:.3g} to {greatest:.3g} on {_NAME}; expected numbers of at most {LARGEST:.0e}: "
             "leave its layer in float32 with keep_float, or change the data"
