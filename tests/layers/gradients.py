@@ -14,7 +14,7 @@ def gradients(layer, x, cotangent, **call):
         def run(x):
             with tf.GradientTape() as tape:
                 tape.watch(x)
-                loss = tf.reduce_sum(layer(x, training=True, **call) * cotangent)
+                loss = tf.reduce_sum(tf.cast(layer(x, training=True, **call), cotangent.dtype) * cotangent)
             return tape.gradient(loss, [x, *(v.value for v in layer.trainable_variables)])
 
         return [g.numpy() for g in run(tf.constant(x))]

@@ -1,6 +1,9 @@
 """`Recurrent(..., checkpoint_every=k)`: the same gradients from less memory."""
 
+import sys
+
 import keras
+import memory
 import numpy as np
 import pytest
 from gradients import gradients
@@ -59,6 +62,15 @@ def test_noise_is_replayed_segment_by_segment(every):
     assert_same_gradients(pair(every, lambda **options: Recurrent(noisy_cell(), **options)), x)
 
 
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_changes_no_more_than_without(dtype):
+    x = np.random.normal(size=(BATCH, TIME, FEATURES)).astype("float32")
+    whole, segments = pair(3, dtype=dtype)
+    cotangent = np.random.normal(size=(BATCH, UNITS)).astype("float32")
+    for ours, plain in zip(*[gradients(layer, x, cotangent) for layer in (segments, whole)], strict=True):
+        assert np.linalg.norm(ours - plain) < 0.02 * np.linalg.norm(plain)  # sums of half precision in another order
+
+
 def test_it_trains_for_any_batch_and_number_of_steps_compiled_or_not():
     for jit_compile in (False, True) if keras.backend.backend() == "tensorflow" else ("auto",):
         model = keras.Sequential([keras.Input((None, FEATURES)), PeepholeLSTM(UNITS, checkpoint_every=3)])
@@ -79,10 +91,9 @@ def test_it_must_be_a_positive_whole_number(every):
         PeepholeLSTM(UNITS, checkpoint_every=every)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="only XLA of JAX tells what a program will hold")
 def test_a_long_sequence_takes_a_fraction_of_the_memory():
     """What the compiled gradient holds beside its arguments and results, as XLA counts it."""
-    if keras.backend.backend() != "jax":
-        return  # the others do not tell what they will hold
     import jax
 
     x, held = np.ones((2, 400, 2), "float32"), []
@@ -96,3 +107,22 @@ def test_a_long_sequence_takes_a_fraction_of_the_memory():
         compiled = jax.jit(jax.grad(loss)).lower([v.value for v in layer.trainable_variables]).compile()
         held.append(compiled.memory_analysis().temp_size_in_bytes)
     assert held[1] < 0.3 * held[0]  # 20 + 20 steps of 400, and what the program needs at any length
+
+
+@pytest.mark.on_tensorflow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
+def test_a_long_sequence_takes_a_fraction_of_the_memory_of_the_process():
+    checkpointed, plain = memory.printed_by(
+        """
+        import keras, numpy as np
+        from zoo.layers import PeepholeLSTM
+
+        for every in (60, None):
+            model = keras.Sequential([keras.Input((None, 8)), PeepholeLSTM(64, checkpoint_every=every)])
+            model.compile("sgd", "mse", jit_compile=False)
+            step = lambda steps: model.train_on_batch(np.ones((8, steps, 8), "f"), np.ones((8, 64), "f"))
+            step(4)
+            print(growth(lambda: step(4000)))
+        """
+    )
+    assert checkpointed < 0.6 * plain

@@ -289,6 +289,21 @@ def test_mixed_precision_computes_in_half_and_keeps_weights_in_float32(case, dty
 
 
 @each_layer
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+def test_gradients_in_mixed_precision_point_where_those_of_float32_do(case, dtype):
+    if case.spikes:
+        pytest.skip("a spike more or less, by rounding, is another gradient")
+    x = np.concatenate([sequences() for _ in range(times_rows(case))])
+    layer = randomised(case.make(return_sequences=True))
+    half = twin(case, layer, return_sequences=True, dtype=dtype)
+    cotangent = np.random.normal(size=layer.compute_output_shape(x.shape)).astype("float32")
+    for got, expected in zip(*[gradients(each, x, cotangent) for each in (half, layer)], strict=True):
+        assert got.dtype == np.float32  # of a float32 input and of the variables
+        error = np.linalg.norm(got - expected) / np.linalg.norm(expected)
+        assert error < (0.01 if dtype == "mixed_float16" else 0.1)  # bfloat16 has 3 bits of mantissa less
+
+
+@each_layer
 def test_training_lowers_the_loss_compiled_or_not(case):
     x = sequences()
     y = x.mean(axis=(1, 2))[:, None]

@@ -1,9 +1,11 @@
 """The contract of a recurrent cell: one time step, split where speed and export need it."""
 
+import contextlib
 from numbers import Integral, Real
 
 import keras
 from keras import ops
+from keras.src.backend import AutocastScope
 
 from zoo.errors import SettingError
 
@@ -136,8 +138,20 @@ def project_within_step(cell, inputs, values, noise):
     `project` reads the cell's own variables, so they stand for the values meanwhile. The noise is that of one step.
     """
     noise = keras.tree.map_structure(lambda part: None if part is None else ops.expand_dims(part, 0), noise)
-    with keras.StatelessScope(state_mapping=list(zip(cell.project_weights, values, strict=True))):
+    with reading(cell, cell.project_weights, values):
         return project(cell, inputs, noise)
+
+
+@contextlib.contextmanager
+def reading(cell, variables, values):
+    """A context within which reading `variables` gives `values`, in the dtype that `cell` computes in.
+
+    A gradient is taken after the layer's call, when Keras no longer casts variables to that dtype by itself; it has no
+    public name for the scope that does.
+    """
+    scope = keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True)))
+    with AutocastScope(cell.compute_dtype), scope:
+        yield
 
 
 def step_of(noise, t=0):

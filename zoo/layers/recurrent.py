@@ -5,7 +5,7 @@ from keras import ops
 
 from zoo.errors import SettingError
 from zoo.layers.bptt import run_steps, split_noise
-from zoo.layers.cell import Cell, as_tensors, check_states, check_units, project
+from zoo.layers.cell import Cell, as_tensors, check_states, check_units, project, reading
 from zoo.layers.checkpoint import run_segments
 
 _OF_ANY_LAYER = ("name", "trainable", "dtype")
@@ -114,7 +114,7 @@ class Recurrent(keras.layers.RNN):
 
         For gradients, which need what the steps read as arguments.
         """
-        return keras.StatelessScope(state_mapping=list(zip(self.cell.weights, values, strict=True)))
+        return reading(self.cell, self.cell.weights, values)
 
     def _run(self, inputs, mask, noise, carry, training):
         """Run the cell over time-major inputs from `carry`, the states and the output before."""
