@@ -3,25 +3,28 @@
 import datetime
 import hashlib
 import importlib.metadata
+import inspect
 import itertools
 import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
 import numpy as np
 
+from zoo import checks
 from zoo.errors import DataError, SettingError, VerifyError
 from zoo.export import contents, runner, session
-from zoo.export.options import CALIBRATED, ON_MCU
+from zoo.export.options import CALIBRATED, ON_MCU, as_path
 from zoo.export.parts import answers, parts_of
-from zoo.export.planning import check_choice
 from zoo.export.rules import FORMATS, SCHEMES, TARGETS
 from zoo.export.session import answer, latency_ms
+from zoo.export.verification import checked_inputs
 
 PROGRAM = {"run.py": runner, "session.py": session, "contents.py": contents}  # what a bundle runs, beside its task
+FACE = ("name", "labels", "metric_name", "device_files", "example", "held_out", "metric")
 HELD_OUT = 200  # test examples on which every file's metric is measured
 # float32: sums in another order, through a logarithm and a few hundred recurrent steps; of the largest output of the
 # example, where that is above 1 and no probability
@@ -71,32 +74,39 @@ def bundle(
 
     Raises:
         SettingError: an option or the folder cannot be used; nothing was done.
-        ExportError: a file could not be written.
+        ExportError: the model is none that can be exported, or a file could not be written.
         VerifyError: a file does not do what the model does, or crashes its runtime; nothing is left behind.
     """
-    for name, values, allowed in (
-        ("formats", formats, FORMATS),
-        ("schemes", schemes, SCHEMES),
-        ("targets", targets, TARGETS),
-    ):
-        if isinstance(values, str) or not values:
-            raise SettingError(f"{name} is {values!r}; expected a list of some of {', '.join(allowed)}")
-        for value in values:
-            check_choice(name, value, allowed)
+    from zoo.export.signature import check_finite, check_model
+
+    formats = checks.choices(formats, "formats", FORMATS)
+    schemes = checks.choices(schemes, "schemes", SCHEMES)
+    targets = checks.choices(targets, "targets", TARGETS)
+    lacking = [name for name in FACE if inspect.getattr_static(recipe, name, None) is None]
+    if lacking or isinstance(recipe, type) or not is_dataclass(recipe):
+        said = f"without {', '.join(lacking)}" if lacking else "and no object of a dataclass"
+        raise SettingError(f"recipe is a {type(recipe).__name__}, {said}; expected an object with a recipe's face")
+    check_model(model)
+    check_finite(model)
+    if not isinstance(streaming, bool):
+        raise SettingError(f"streaming is {checks.shown(streaming)}; expected True or False")
     if streaming and not hasattr(recipe, "chunk"):
         raise SettingError(f"streaming is True, and recipe {recipe.name} names no chunk; it reads whole examples only")
     if set(schemes) & set(CALIBRATED) and not hasattr(recipe, "representative"):
         raise SettingError(f"scheme 'full_int8' calibrates, and recipe {recipe.name} has no representative() examples")
     if "mcu" in targets:
         _check_mcu(recipe, formats, schemes)
-    folder = Path(folder).expanduser().absolute()
-    if folder.exists():
+    folder = as_path(folder, "folder", "the name of a new folder").expanduser().absolute()
+    if os.path.exists(folder):
         raise SettingError(f"{folder} exists already; remove it or choose another name")
-    parent = next(parent for parent in folder.parents if parent.exists())
+    parent = next(parent for parent in folder.parents if os.path.exists(parent))
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise SettingError(f"{folder} cannot be created: {parent} is not a folder that can be written to")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise SettingError(f"{folder} cannot be created: {error.strerror}") from error
     try:
         _fill(unfinished, recipe, model, formats, schemes, targets, streaming)
         unfinished.chmod(0o755)
@@ -115,6 +125,8 @@ def _check_mcu(recipe, formats, schemes):
 
 
 def _fill(folder, recipe, model, formats, schemes, targets, streaming):
+    from zoo.export.signature import input_specs
+
     task, *shared = recipe.device_files
     program = {name: module.__file__ for name, module in PROGRAM.items()} | {"task.py": task}
     program |= {Path(source).name: source for source in shared}
@@ -125,6 +137,7 @@ def _fill(folder, recipe, model, formats, schemes, targets, streaming):
     for name, data in assets.items():
         (folder / name).write_bytes(data)
     inputs, labels = recipe.held_out(HELD_OUT)
+    checked_inputs(inputs, input_specs(model, batch_size=None))
     expected = np.asarray(model.predict(inputs, verbose=0, batch_size=64))
     parts = parts_of(recipe, model, inputs, calibrates=bool(set(schemes) & set(CALIBRATED)))
     for part in parts:

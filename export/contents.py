@@ -25,14 +25,27 @@ LARGEST = 1 << 30  # bytes: no model for a device is larger, and nothing larger 
 LONGEST_NAME = 255  # bytes, in the file systems of today
 
 
+def file_at(path, expected):
+    """Return `path` as a Path if there is a file, else raise DataError; `expected` says of which kind."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise DataError(f"the path of a file is a {type(path).__name__}; expected {expected}")
+    if not os.path.isfile(path):  # a folder or a pipe is none
+        raise DataError(f"there is no file {path}; expected {expected}")
+    return Path(path)
+
+
 def read_card(folder):
     """Return the card of a bundle, checked: a dict with every file's name, sha256 and size, all within the folder.
 
     Raises:
         DataError: not a bundle, or one whose card cannot be trusted.
     """
+    if not isinstance(folder, (str, os.PathLike)):
+        raise DataError(
+            f"the folder of a bundle is a {type(folder).__name__}; expected the path of one that `zoo export` wrote"
+        )
     path = Path(folder) / CARD
-    if path.is_symlink() or not path.is_file():
+    if not os.path.isfile(path) or path.is_symlink():
         raise DataError(f"{folder} is no bundle: it has no {CARD}; give the folder that `zoo export` wrote")
     card = _json(path)
     try:

@@ -5,6 +5,7 @@ from numbers import Real
 import keras
 from keras import ops
 
+from zoo import checks
 from zoo.errors import SettingError
 
 
@@ -45,9 +46,11 @@ def distil(student, teacher, *, temperature=2.0, weight=0.5, from_logits=False):
         if not isinstance(model, keras.Model):
             raise SettingError(f"{name} is a {type(model).__name__}; expected a Keras model")
     if isinstance(temperature, bool) or not isinstance(temperature, Real) or not 0 < temperature < float("inf"):
-        raise SettingError(f"temperature is {temperature!r}; expected a number above 0")
+        raise SettingError(f"temperature is {checks.shown(temperature)}; expected a number above 0")
     if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 < weight <= 1:
-        raise SettingError(f"weight is {weight!r}; expected a share above 0 and at most 1")
+        raise SettingError(f"weight is {checks.shown(weight)}; expected a share above 0 and at most 1")
+    if not isinstance(from_logits, bool):
+        raise SettingError(f"from_logits is {checks.shown(from_logits)}; expected True or False")
     shapes = [getattr(model, "output_shape", None) for model in (student, teacher)]
     if shapes[0] != shapes[1] or isinstance(shapes[0], (list, dict)):
         raise SettingError(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo import checks
 from zoo.errors import DataError, ExportError, SettingError
-from zoo.export.planning import check_choice
-from zoo.export.rules import FORMATS
+from zoo.export.rules import FORMATS, SCHEMES
 
 
 @dataclass(frozen=True)
@@ -62,17 +62,16 @@ def quantization_error(model, inputs, *, format="tflite", scheme="full_int8", **
     """
     from zoo import export
     from zoo.export import signature, trace
-    from zoo.export.verification import opened
+    from zoo.export.verification import checked_inputs, opened
 
-    check_choice("format", format, FORMATS)
+    checks.choice(scheme, "scheme", SCHEMES)
+    checks.choice(format, "format", FORMATS)
     if scheme == "float32" or "keep_float" in options:
         raise SettingError(
             "quantization_error chooses itself what stays float32; give a quantising scheme and no keep_float"
         )
     specs = signature.input_specs(model, batch_size=None)
-    arrays = inputs if isinstance(inputs, dict) else {specs[0].name: np.asarray(inputs)}
-    if not len(next(iter(arrays.values()))):
-        raise DataError("inputs is empty; give some examples of what the device will see")
+    arrays = checked_inputs(inputs, specs)
     if scheme == "full_int8":
         options = {"representative_data": arrays, **options}
     with trace.for_inference(model):

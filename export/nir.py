@@ -7,6 +7,7 @@ import numpy as np
 
 from zoo.errors import ExportError
 from zoo.export.options import check_path, write
+from zoo.export.signature import check_finite
 from zoo.layers import LIFCell
 
 
@@ -42,8 +43,8 @@ def to_nir(model, path):
 
     Raises:
         SettingError: a path that cannot be written to.
-        ExportError: the model is not such a chain, which names the layer; it has no LIF layer, or some with different
-            time steps; or the package `nir` is not installed.
+        ExportError: the model is not such a chain, or a weight is no number, which names the layer; it has no LIF
+            layer, or some with different time steps; or the package `nir` is not installed.
 
     Reference:
         J. Pedersen et al., "Neuromorphic intermediate representation: a unified instruction set for interoperable
@@ -55,6 +56,7 @@ def to_nir(model, path):
         raise ExportError("NIR files need the package nir; install it with pip install 'recurrent-zoo[nir]'") from error
     path = check_path(path, ".nir")
     layers = _chain(model)
+    check_finite(model)
     nodes, edges, end = {"input": nir.Input(np.array(model.inputs[0].shape[2:]))}, [], "input"
     for layer in layers:
         cell = getattr(layer, "cell", None)

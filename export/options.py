@@ -4,15 +4,15 @@ import os
 import secrets
 from pathlib import Path
 
+from zoo import checks
 from zoo.errors import ExportError, SettingError
-from zoo.export.planning import check_choice, check_target
-from zoo.export.rules import SCHEMES
+from zoo.export.rules import FORMATS, SCHEMES, TARGETS
 
 STATES = ("reset", "internal", "external")
 WRITTEN = {"tflite": SCHEMES, "onnx": SCHEMES}  # the schemes of each format
 
 
-def check_options(*, format, scheme, target, state, time_steps=None):
+def check_options(*, format, scheme, target, state):
     """Raise SettingError unless the options that all formats share have values that exist.
 
     Args:
@@ -20,24 +20,19 @@ def check_options(*, format, scheme, target, state, time_steps=None):
         scheme: checked against `SCHEMES`.
         target: checked against those that files of `format` run on.
         state: checked against `STATES`.
-        time_steps: None or a whole number of steps, at least 1.
     """
-    check_choice("scheme", scheme, SCHEMES)
+    checks.choice(format, "format", FORMATS)
+    checks.choice(scheme, "scheme", SCHEMES)
     if scheme not in WRITTEN[format]:
         raise SettingError(
             f"scheme is {scheme!r}, which {format} files are not written in; take one of {', '.join(WRITTEN[format])}"
         )
-    check_target(target, format=format)
-    check_choice("state", state, STATES)
+    checks.choice(target, "target", TARGETS)
+    if (format, target) == ("onnx", "mcu"):
+        raise SettingError("target is 'mcu', where no runtime reads ONNX; export the model to tflite for it")
+    checks.choice(state, "state", STATES)
     if (format, state) == ("onnx", "internal"):
         raise SettingError("state is 'internal', and an ONNX file has no place to keep one; take state='external'")
-    check_time_steps(time_steps)
-
-
-def check_time_steps(time_steps):
-    """Raise SettingError unless `time_steps` is None or a whole number of at least 1."""
-    if time_steps is not None and (isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1):
-        raise SettingError(f"time_steps is {time_steps!r}; expected a whole number of at least 1, or None")
 
 
 CALIBRATED = ("full_int8",)  # schemes that need examples
@@ -55,7 +50,7 @@ def check_scheme(scheme, *, target, representative_data, keep_float, io_dtype):
         keep_float: names of layers.
         io_dtype: one of `IO_DTYPES`.
     """
-    check_choice("io_dtype", io_dtype, IO_DTYPES)
+    checks.choice(io_dtype, "io_dtype", IO_DTYPES)
     if target == "mcu" and scheme not in ON_MCU:
         raise SettingError(
             f"scheme is {scheme!r}, whose ops TFLite Micro does not have; for mcu take 'float32' or 'full_int8'"
@@ -66,10 +61,22 @@ def check_scheme(scheme, *, target, representative_data, keep_float, io_dtype):
         raise SettingError(f"scheme {scheme!r} does not calibrate; leave representative_data out")
     if io_dtype == "int8" and scheme not in CALIBRATED:
         raise SettingError(f"io_dtype is 'int8', and a file of scheme {scheme!r} takes float32; leave io_dtype out")
-    if isinstance(keep_float, str) or not all(isinstance(name, str) for name in keep_float):
-        raise SettingError(f"keep_float is {keep_float!r}; expected a list of names of layers")
+    check_names(keep_float, "keep_float")
     if scheme == "float32" and keep_float:
         raise SettingError("scheme is 'float32', in which every layer stays float32; leave keep_float out")
+
+
+def check_names(names, option):
+    """Raise SettingError unless `names` is a list of names of layers."""
+    if not isinstance(names, (list, tuple, set, frozenset)) or not all(isinstance(name, str) for name in names):
+        raise SettingError(f"{option} is {checks.shown(names)}; expected a list of names of layers")
+
+
+def as_path(value, option, expected):
+    """Return `value` as a Path; raise SettingError, which says what was `expected`, if it is none."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise SettingError(f"{option} is {checks.shown(value)}; expected {expected}")
+    return Path(value)
 
 
 def check_path(path, suffix):
@@ -78,16 +85,14 @@ def check_path(path, suffix):
     Raises:
         SettingError: not a path, another ending, no such folder, a folder that cannot be written, or it exists.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise SettingError(f"path is {path!r}; expected the name of a file ending in {suffix}")
-    path = Path(path)
-    if path.is_dir():
+    path = as_path(path, "path", f"the name of a file ending in {suffix}")
+    if os.path.isdir(path):  # unlike Path's own, of a name too long this is no error
         raise SettingError(f"{path} is a folder; name a file in it, such as {path / f'model{suffix}'}")
     if path.suffix != suffix:
         raise SettingError(f"{path} does not end in {suffix}; name the file {path.name or 'model'}{suffix}")
-    if path.exists():
+    if os.path.exists(path):
         raise SettingError(f"{path} exists already; remove it or choose another name")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise SettingError(f"there is no folder {path.parent} to write {path.name} to; create it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise SettingError(f"the folder {path.parent} cannot be written to; choose another for {path.name}")

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, replace
 
+from zoo import checks
 from zoo.errors import ExportError, SettingError
-from zoo.export.rules import FORMATS, SCHEMES, TARGETS, Unsuitable, find_rule, takes_steps
+from zoo.export.options import check_options
+from zoo.export.rules import Unsuitable, find_rule, takes_steps
 
 FORMS = ("native", "loop", "unrolled", "step")
 MASKS = ("any", "right_padded")
@@ -45,11 +47,12 @@ class Plan:
     def override(self, forms):
         """Return a plan with other forms for some layers, {path: form}; an impossible form is an error at export."""
         known = [c.layer for c in self.choices]
+        if not isinstance(forms, dict):
+            raise SettingError(f"forms is {checks.shown(forms)}; expected a dict, the form of each layer by its path")
         for path, form in forms.items():
             if path not in known:
                 raise SettingError(f"no recurrent layer {path!r} in this plan; it has {', '.join(known) or 'none'}")
-            if form not in FORMS:
-                raise SettingError(f"form {form!r} for {path} is unknown; expected one of {', '.join(FORMS)}")
+            checks.choice(form, f"the form of {path}", FORMS)
         changed = (replace(c, form=forms[c.layer], reason="asked for") if c.layer in forms else c for c in self.choices)
         return replace(self, choices=tuple(changed))
 
@@ -59,19 +62,6 @@ class Plan:
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row[:3], widths, strict=True)), row[3]]) for row in rows]
         return "\n".join([f"{self.format} for {self.target}, {self.scheme}", *lines])
-
-
-def check_choice(name, value, allowed):
-    """Raise SettingError unless `value` is one of `allowed`."""
-    if value not in allowed:
-        raise SettingError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
-
-
-def check_target(target, *, format):
-    """Raise SettingError unless files of this format run on `target`."""
-    check_choice("target", target, TARGETS)
-    if (format, target) == ("onnx", "mcu"):
-        raise SettingError("target is 'mcu', where no runtime reads ONNX; export the model to tflite for it")
 
 
 def plan(model, *, format, target="linux", scheme="float32", time_steps=None, state="reset", masks="any"):
@@ -96,16 +86,15 @@ def plan(model, *, format, target="linux", scheme="float32", time_steps=None, st
         A `Plan`.
 
     Raises:
-        SettingError: an unknown format, target, scheme or kind of masks.
+        SettingError: an unknown format, target, scheme, state or kind of masks; a `time_steps` that cannot be.
         ExportError: a model that was never built, or that uses a stateful layer more than once.
     """
     from zoo.export.signature import fixed_batch, signature
     from zoo.export.trace import observe
 
-    check_choice("format", format, FORMATS)
-    check_target(target, format=format)
-    check_choice("scheme", scheme, SCHEMES)
-    check_choice("masks", masks, MASKS)
+    check_options(format=format, scheme=scheme, target=target, state=state)
+    checks.choice(masks, "masks", MASKS)
+    time_steps = checks.whole(time_steps, "time_steps", or_none=True)
     batch_size = None
     if format == "tflite":  # whose recurrent ops need a fixed batch; which one makes no difference to the plan
         batch_size = fixed_batch(model) or 1
@@ -160,12 +149,19 @@ def _check_native(found, use, target, scheme):
     return found(use, target)
 
 
-def check_plan(plan, uses, *, format, target):
-    """Raise SettingError unless `plan` was made for this format and target, and for the layers in `uses`."""
+def check_plan(plan, *, format, target=None):
+    """Raise SettingError unless `plan` is None, or was made for this format and target, None for any."""
+    if plan is None:
+        return
     if not isinstance(plan, Plan):
         raise SettingError(f"plan is a {type(plan).__name__}; expected what zoo.export.plan returns")
+    target = target or plan.target
     if (plan.format, plan.target) != (format, target):
         raise SettingError(f"the plan is for {plan.format} on {plan.target}; expected one for {format} on {target}")
+
+
+def check_planned(plan, uses, *, format, target):
+    """Raise SettingError unless `plan` was made for the layers in `uses`."""
     planned = {choice.layer for choice in plan.choices}
     expected = {
         choice.layer

@@ -4,6 +4,7 @@ import keras
 
 from zoo import layers
 from zoo.errors import SettingError
+from zoo.export.options import check_names
 
 _OPTIONS = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
 
@@ -32,7 +33,9 @@ def quantize_aware(model, *, keep_float=()):
         >>> export.to_tflite(model, "model.tflite", scheme="full_int8", representative_data=x)
     """
     if not isinstance(model, keras.Sequential) and not hasattr(model, "_nodes_by_depth"):
-        raise SettingError(f"model {getattr(model, 'name', model)!r} is neither functional nor sequential; build it so")
+        kind = type(model).__name__
+        raise SettingError(f"model is a {kind}; expected a built model that is functional or sequential")
+    check_names(keep_float, "keep_float")
     names = {layer.name for layer in model._flatten_layers()}
     for name in keep_float:
         if name not in names:

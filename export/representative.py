@@ -23,13 +23,13 @@ def read_representative(data, specs, *, open_time=False):
     """
     names = [spec.name for spec in specs]
     if isinstance(data, dict):
-        if sorted(data) != sorted(names):
-            raise DataError(f"{_NAME} is for the inputs {', '.join(sorted(data))}; the model has {', '.join(names)}")
-        arrays = {name: _array(data[name], name) for name in names}
+        if set(data) != set(names):
+            raise DataError(f"{_NAME} is for the inputs {', '.join(map(str, data))}; the model has {', '.join(names)}")
+        arrays = {name: as_array(data[name], f"{_NAME} for {name!r}") for name in names}
     elif hasattr(data, "__array__"):
         if len(names) != 1:
             raise DataError(f"{_NAME} is one array; the model has the inputs {', '.join(names)}: give a dict of arrays")
-        arrays = {names[0]: _array(data, names[0])}
+        arrays = {names[0]: as_array(data, _NAME)}
     else:
         arrays = _gather(data, names)
     counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
@@ -50,19 +50,20 @@ def _gather(data, names):
         ) from None
     examples = [example if isinstance(example, dict) else {names[0]: example} for example in examples]
     for number, example in enumerate(examples):
-        if sorted(example) != sorted(names):
+        if set(example) != set(names):
             raise DataError(
-                f"example {number} of {_NAME} is for the inputs {', '.join(sorted(example))}; the model has "
+                f"example {number} of {_NAME} is for the inputs {', '.join(map(str, example))}; the model has "
                 f"{', '.join(names)}: give each example as a dict"
             )
-    return {name: _array([example[name] for example in examples], name) for name in names}
+    return {name: as_array([example[name] for example in examples], f"{_NAME} for {name!r}") for name in names}
 
 
-def _array(values, name):
+def as_array(values, name):
+    """Return examples as an array; raise DataError, which tells their `name`, if their shapes differ."""
     try:
         return np.asarray(values)
     except ValueError:
-        raise DataError(f"the examples of {_NAME} for input {name!r} have different shapes; make them alike") from None
+        raise DataError(f"the examples of {name} have different shapes; make them alike") from None
 
 
 def _checked(array, spec, open_time):

@@ -3,6 +3,9 @@
 import importlib
 from dataclasses import dataclass
 
+from zoo import checks
+from zoo.errors import SettingError
+
 FORMATS = ("tflite", "onnx")
 TARGETS = ("linux", "android", "mcu", "web")
 SCHEMES = ("float32", "float16", "dynamic_int8", "weight_int8", "full_int8")
@@ -69,17 +72,24 @@ def rule(cell_class, *, format, unless=None, schemes=SCHEMES):
             although it could, or None; an override still can.
         schemes: those that the native form can be written in.
 
+    Raises:
+        SettingError: an argument cannot be used, or the class has a rule for this format already.
+
     Example:
         @rule(MyCell, format="onnx")
         def my_cell(use, target):
             ...
     """
-    if format not in _RULES:
-        raise ValueError(f"format is {format!r}; expected one of {', '.join(FORMATS)}")
+    checks.choice(format, "format", FORMATS)
+    if not isinstance(cell_class, type):
+        raise SettingError(f"cell_class is {checks.shown(cell_class)}; expected the class of a cell")
+    if unless is not None and not callable(unless):
+        raise SettingError(f"unless is {checks.shown(unless)}; expected a function of (use, target, scheme), or None")
+    schemes = checks.choices(schemes, "schemes", SCHEMES)
 
     def register(function):
         if cell_class in _RULES[format]:
-            raise ValueError(f"{cell_class.__name__} has a rule for {format} already: {_RULES[format][cell_class]}")
+            raise SettingError(f"{cell_class.__name__} has a rule for {format} already: {_RULES[format][cell_class]}")
         function.unless = unless or (lambda use, target, scheme: None)
         function.schemes = tuple(schemes)
         _RULES[format][cell_class] = function

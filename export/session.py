@@ -6,14 +6,13 @@ A bundle holds a copy of this file under the same name.
 import contextlib
 import math
 import time
-from pathlib import Path
 
 import numpy as np
 
 if __package__:
-    from zoo.export.contents import LARGEST, DataError, first_line, read_bytes
+    from zoo.export.contents import LARGEST, DataError, file_at, first_line, read_bytes
 else:  # in a bundle
-    from contents import LARGEST, DataError, first_line, read_bytes
+    from contents import LARGEST, DataError, file_at, first_line, read_bytes
 
 NEXT, RESET = "_next", "reset"  # of the name of a state's next value; the signature that makes all states zeros
 DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}
@@ -56,9 +55,7 @@ class Session:
     """
 
     def __init__(self, path):
-        path = Path(path)
-        if not path.is_file():  # a folder or a pipe is none
-            raise DataError(f"there is no file {path}; expected a .tflite or .onnx model")
+        path = file_at(path, "a .tflite or .onnx model")
         if path.stat().st_size > LARGEST:
             raise DataError(f"{path} has {path.stat().st_size} bytes; expected a model of at most {LARGEST}")
         if path.suffix not in (".tflite", ".onnx"):

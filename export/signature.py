@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
+from keras import ops
 
 from zoo.errors import ExportError, SettingError
 
@@ -34,8 +35,10 @@ def signature(model, *, batch_size, time_steps=None, state="reset"):
 
     Raises:
         SettingError: `time_steps` where all lengths are fixed, and another.
-        ExportError: not a Keras model, never built, or an input that no device file can take.
+        ExportError: not a Keras model, never built, a weight that is no number, or an input that no file can take.
     """
+    check_model(model)
+    check_finite(model)
     if state != "reset":
         from zoo.export.streaming import streaming_signature
 
@@ -48,15 +51,7 @@ def input_specs(model, *, batch_size, time_steps=None):
     """Return the model's inputs as a list of `tf.TensorSpec`, in the order of `model.inputs`; as `signature`."""
     import tensorflow as tf
 
-    if keras.backend.backend() != "tensorflow":
-        raise ExportError(
-            f"Keras runs on {keras.backend.backend()} here and export needs TensorFlow; save the model as a .keras "
-            "file and export it from a process with KERAS_BACKEND=tensorflow"
-        )
-    if not isinstance(model, keras.Model):
-        raise ExportError(f"the model is a {type(model).__name__}; expected a keras.Model")
-    if not model.built:
-        raise ExportError(f"model {model.name!r} was never built; call it once on an example, or give it an Input")
+    check_model(model)
     fixed = fixed_batch(model)
     if fixed is not None and batch_size not in (None, fixed):
         raise ExportError(f"model {model.name!r} is made for batches of {fixed}; give batch_size={fixed}")
@@ -77,6 +72,30 @@ def input_specs(model, *, batch_size, time_steps=None):
             rest[0] = time_steps
         specs.append(tf.TensorSpec([batch_size, *rest], dtype, name=name))
     return specs
+
+
+def check_model(model):
+    """Raise ExportError unless `model` is a built Keras model on the backend that exports."""
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            f"Keras runs on {keras.backend.backend()} here and export needs TensorFlow; save the model as a .keras "
+            "file and export it from a process with KERAS_BACKEND=tensorflow"
+        )
+    if not isinstance(model, keras.Model):
+        raise ExportError(f"the model is a {type(model).__name__}; expected a keras.Model")
+    if not model.built:
+        raise ExportError(f"model {model.name!r} was never built; call it once on an example, or give it an Input")
+
+
+def check_finite(model):
+    """Raise ExportError, which names layer and weight, if a weight of `model` holds NaN or infinity; on any backend."""
+    for layer in [*model.layers, model]:  # the model last: for weights that are in none of its layers
+        for weight in layer.weights:
+            if keras.backend.is_float_dtype(weight.dtype) and not bool(ops.all(ops.isfinite(weight))):
+                raise ExportError(
+                    f"layer {layer.name!r} holds NaN or infinity in its weight {weight.path!r}; train the model anew, "
+                    "or load weights from before it diverged"
+                )
 
 
 def fixed_batch(model):

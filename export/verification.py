@@ -1,12 +1,16 @@
 """Prove that a written file does what the model does, by running the file in the runtime that a device uses."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from numbers import Real
 
 import numpy as np
 
-from zoo.errors import DataError, VerifyError
+from zoo import checks
+from zoo.errors import DataError, SettingError, VerifyError
 from zoo.export import runner
+from zoo.export.contents import file_at
+from zoo.export.representative import as_array
+from zoo.export.rules import SCHEMES
 from zoo.export.session import Session, answer
 
 LOOPS = {"tflite": ("WHILE",), "onnx": ("Loop", "Scan")}
@@ -62,16 +66,19 @@ def verify(model_or_bundle, path=None, inputs=None, *, atol=1e-5, scheme="float3
         A `Report` of all checks, all passed.
 
     Raises:
+        SettingError: `atol`, `scheme` or `plan` cannot be used.
         VerifyError: a check failed; the message names the worst element.
         DataError: there is no such file or bundle, or it cannot be read.
     """
+    if isinstance(atol, bool) or not isinstance(atol, Real) or not 0 <= atol < np.inf:
+        raise SettingError(f"atol is {checks.shown(atol)}; expected a number of at least 0, such as 1e-5")
     if path is None:
-        checks = [Check(*result) for result in runner.check(model_or_bundle)]
+        seen = [Check(*result) for result in runner.check(model_or_bundle)]
     else:
-        checks = _check_file(model_or_bundle, path, inputs, atol, scheme, plan)
-    report = Report(tuple(checks))
+        seen = _check_file(model_or_bundle, path, inputs, atol, scheme, plan)
+    report = Report(tuple(seen))
     if not report.passed:
-        error = VerifyError("; ".join(f"{c.file}: {c.sentence}" for c in checks if not c.passed))
+        error = VerifyError("; ".join(f"{c.file}: {c.sentence}" for c in seen if not c.passed))
         error.report = report
         raise error
     return report
@@ -118,20 +125,23 @@ def _check_file(model, path, inputs, atol, scheme, plan):
 
     from zoo.export import planning, signature, trace
 
-    file, session = Path(path).name, opened(path)
-    format = "tflite" if file.endswith(".tflite") else "onnx"
+    path = file_at(path, "a .tflite or .onnx model")
+    file, format = path.name, path.suffix.removeprefix(".")
+    checks.choice(scheme, "scheme", SCHEMES)
+    planning.check_plan(plan, format=format)
+    session = opened(path)
     specs = signature.input_specs(model, batch_size=None)
     time_steps, state, leads, expected_specs = None, "reset", None, specs
     if session.streams:
         time_steps, state = next(iter(session.inputs.values()))[0][1], "external"
         entry = signature.signature(model, batch_size=None, time_steps=time_steps, state=state)
         expected_specs, leads = entry.specs[: len(specs)], entry.leads
-    checks = [_names(file, session, expected_specs)]
-    if not checks[0].passed:
-        return checks
+    seen = [_names(file, session, expected_specs)]
+    if not seen[0].passed:
+        return seen
     if inputs is None:
         raise DataError(f"no inputs to compare {file} with its model on; give a few examples")
-    arrays = _arrays(inputs, specs)
+    arrays = checked_inputs(inputs, specs)
     # Twice, where the model takes any batch: of one example Keras' `add` takes (1, ..., n, 1) for a bias of n channels.
     twice = {s.name: np.concatenate([arrays[s.name]] * 2) if s.shape[0] is None else arrays[s.name] for s in specs}
     with trace.for_inference(model):  # as the file was made: a stateful layer starts afresh, half precision is float32
@@ -141,17 +151,17 @@ def _check_file(model, path, inputs, atol, scheme, plan):
     expected = dict(zip(signature.output_names(model, expected), expected, strict=True))
     leads = None if leads is None else dict(zip(expected, leads, strict=True))
     got = run_examples(session, arrays, leads)
-    checks += [_values(file, got, expected, atol), _again(file, got, run_examples(session, arrays, leads))]
+    seen += [_values(file, got, expected, atol), _again(file, got, run_examples(session, arrays, leads))]
     if plan is None:
         steps = time_steps or _steps(arrays)
         plan = planning.plan(model, format=format, scheme=scheme, time_steps=steps, state=state)
-    checks.append(_ops(file, path, format, plan))
+    seen.append(_ops(file, path, format, plan))
     if plan.target == "mcu" and not session.streams:
-        checks.append(_micro(file, path, session, arrays, expected, atol))
-    return checks
+        seen.append(_micro(file, path, session, arrays, expected, atol))
+    return seen
 
 
-def _arrays(inputs, specs):
+def checked_inputs(inputs, specs):
     """Return `inputs` as {input name: array}; raise DataError unless they are examples of what the model takes."""
     names = [spec.name for spec in specs]
     if not isinstance(inputs, dict):
@@ -161,13 +171,16 @@ def _arrays(inputs, specs):
         inputs = dict(zip(names, given, strict=True))
     if set(inputs) != set(names):
         raise DataError(f"inputs is for {', '.join(map(str, inputs))}; the model takes {', '.join(names)}")
-    arrays = {name: np.asarray(inputs[name]) for name in names}
+    arrays = {name: as_array(inputs[name], f"inputs for {name!r}") for name in names}
     for spec in specs:
         array, expected = arrays[spec.name], tuple(spec.shape)
         fits = array.ndim == len(expected) and all(e in (None, a) for a, e in zip(array.shape, expected, strict=True))
         if not fits or array.dtype.kind not in "fiub" or not array.size:
             said = f"{array.shape} of {array.dtype}"
             raise DataError(f"input {spec.name!r} is given {said}; expected examples of shape {expected}, numbers")
+    counts = {name: len(array) for name, array in arrays.items()}
+    if len(set(counts.values())) > 1:
+        raise DataError(f"inputs has {counts} examples; expected as many for each input")
     return {spec.name: arrays[spec.name].astype(spec.dtype.as_numpy_dtype) for spec in specs}
 
 

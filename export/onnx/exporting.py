@@ -7,6 +7,7 @@ import onnx
 import tensorflow as tf
 from google.protobuf.message import EncodeError
 
+from zoo import checks
 from zoo.errors import ExportError
 from zoo.export import child
 from zoo.export import trace as tracing
@@ -19,7 +20,7 @@ from zoo.export.onnx.scan import loops_replaced
 from zoo.export.onnx.tidying import tidy
 from zoo.export.onnx.weights import float16, weight_int8
 from zoo.export.options import check_options, check_path, check_scheme, write
-from zoo.export.planning import check_plan, choose
+from zoo.export.planning import check_plan, check_planned, choose
 from zoo.export.representative import read_representative
 from zoo.export.session import NEXT
 from zoo.export.signature import signature
@@ -73,17 +74,19 @@ def to_onnx(
         DataError: representative_data shows no ranges; the message says why.
         ExportError: a model that was never built, or that holds what ONNX has no form for.
     """
-    check_options(format="onnx", scheme=scheme, target=target, state=state, time_steps=time_steps)
+    check_options(format="onnx", scheme=scheme, target=target, state=state)
     check_scheme(
         scheme, target=target, representative_data=representative_data, keep_float=keep_float, io_dtype=io_dtype
     )
+    check_plan(plan, format="onnx", target=target)
+    time_steps = checks.whole(time_steps, "time_steps", or_none=True)
     path = check_path(path, ".onnx")
     entry = signature(model, batch_size=None, time_steps=time_steps, state=state)
     uses = tracing.observe(model, entry)
     if plan is None:
         plan = choose(uses, format="onnx", target=target, scheme=scheme)
     else:
-        check_plan(plan, uses, format="onnx", target=target)
+        check_planned(plan, uses, format="onnx", target=target)
     graph = _graph(model, entry, uses, plan, keep_float)
     ends = {}
     if scheme == "full_int8":

@@ -1,12 +1,12 @@
 """Read ONNX files, those of strangers included."""
 
 from collections import Counter
-from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from zoo.errors import VerifyError
+from zoo.export.contents import file_at, read_bytes
 from zoo.export.onnx.graphs import subgraphs
 
 
@@ -20,14 +20,13 @@ def read_model(path):
         `onnx.ModelProto`; tensors that the file keeps in files beside it are not loaded.
 
     Raises:
-        VerifyError: no such file, no ONNX model, a damaged one, or one that refers to a file outside its own folder.
+        DataError: no such file.
+        VerifyError: no ONNX model, a damaged one, or one that refers to a file outside its own folder.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise VerifyError(f"there is no file {path}; expected an ONNX model")
+    path = file_at(path, "an ONNX model")
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(path.read_bytes())
+        model.ParseFromString(read_bytes(path))
     except DecodeError:
         raise VerifyError(f"{path} is damaged or no ONNX file: it cannot be parsed; export it again") from None
     if not model.ir_version or not model.opset_import or not model.graph.output:
@@ -50,7 +49,7 @@ def op_histogram(path):
         {name: count}, sorted by name; an op of another domain than ONNX's own is named "domain.Name".
 
     Raises:
-        VerifyError: as `read_model`.
+        DataError, VerifyError: as `read_model`.
     """
     model = read_model(path)
     nodes = [node for graph in subgraphs(model.graph) for node in graph.node]

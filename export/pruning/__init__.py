@@ -1,5 +1,6 @@
 """Fewer weights: single ones, blocks or groups of them set to zero, or whole units taken out."""
 
+from zoo import checks
 from zoo.errors import SettingError
 
 
@@ -33,16 +34,16 @@ def prune(model, *, sparsity=None, structure="magnitude", size=None, layers=None
     Raises:
         SettingError: an argument cannot be used, there is nothing to prune, or (naming it) a layer stands between units
             and their readers that cannot be made smaller.
+        ExportError: a weight is NaN or infinite.
 
     Example:
         >>> model = keras.Sequential([keras.Input((20, 5)), keras.layers.LSTM(8), keras.layers.Dense(2)])
         >>> prune(model, sparsity=0.25, structure="units").layers[0].units
         6
     """
-    from zoo.export.planning import check_choice
     from zoo.export.pruning import masks, schedules
 
-    check_choice("structure", structure, (*masks.STRUCTURES, "units"))
+    checks.choice(structure, "structure", (*masks.STRUCTURES, "units"))
     if structure != "units":
         size, sparsity = masks.check_structure(structure, size, sparsity)
         return _with_zeros(model, sparsity, structure, size, layers)
@@ -50,7 +51,7 @@ def prune(model, *, sparsity=None, structure="magnitude", size=None, layers=None
 
     schedules.check_share("sparsity", sparsity)
     if size is not None:
-        raise SettingError(f"size is {size!r}; structure 'units' has none, leave it out")
+        raise SettingError(f"size is {checks.shown(size)}; structure 'units' has none, leave it out")
     return drop_units(model, sparsity=sparsity, layers=layers)
 
 

@@ -8,7 +8,8 @@ from keras import ops
 from zoo.errors import SettingError
 from zoo.export.pruning.masks import check_shape, check_structure, mask
 from zoo.export.pruning.schedules import Schedule, check_when, plan_schedule
-from zoo.export.pruning.weights import prunable
+from zoo.export.pruning.weights import check_layers, prunable
+from zoo.export.signature import check_finite
 
 
 class Pruning(keras.callbacks.Callback):
@@ -36,6 +37,7 @@ class Pruning(keras.callbacks.Callback):
 
     Raises:
         SettingError: a setting cannot be used, or, when `fit` starts, does not go with the model or the training.
+        ExportError: when `fit` starts, a weight is NaN or infinite.
 
     Example:
         >>> model.fit(x, y, epochs=20, callbacks=[Pruning(0.8)])
@@ -59,9 +61,9 @@ class Pruning(keras.callbacks.Callback):
     ):
         super().__init__()
         self.size, self.sparsity = check_structure(structure, size, sparsity)
-        check_when(schedule, begin, end, frequency)
+        check_layers(layers)
         self.structure, self.layers = structure, layers
-        self._when = (begin, end, frequency)
+        self._when = check_when(schedule, begin, end, frequency)
         self._kind = schedule
         self._masks = self._schedule = self._step = None
 
@@ -72,6 +74,7 @@ class Pruning(keras.callbacks.Callback):
                 "two steps: compile the model without it"
             )
         weights = prunable(self.model, self.layers)
+        check_finite(self.model)
         for variable in weights:
             check_shape(variable.path, variable.shape, self.structure)
         epochs, steps = self.params["epochs"], self.params["steps"]

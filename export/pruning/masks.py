@@ -4,11 +4,12 @@ The same masks as those of tfmot's `Pruning`, in NumPy, for backends that tfmot 
 """
 
 import math
+from numbers import Real
 
 import numpy as np
 
+from zoo import checks
 from zoo.errors import SettingError
-from zoo.export.planning import check_choice
 from zoo.export.pruning.schedules import check_share
 
 STRUCTURES = ("magnitude", "block", "m_by_n")
@@ -21,9 +22,9 @@ def check_structure(structure, size, sparsity):
     Raises:
         SettingError: a value that cannot be used.
     """
-    check_choice("structure", structure, STRUCTURES)
+    checks.choice(structure, "structure", STRUCTURES)
     if structure == "magnitude" and size is not None:
-        raise SettingError(f"size is {size!r}; structure 'magnitude' has none, leave it out")
+        raise SettingError(f"size is {checks.shown(size)}; structure 'magnitude' has none, leave it out")
     size = _SIZES[structure] if size is None else size
     if size is not None:
         size = _two_numbers(size)
@@ -31,9 +32,9 @@ def check_structure(structure, size, sparsity):
         zeros, group = size
         if zeros >= group:
             raise SettingError(f"size is {size}; expected fewer zeros than there are in a group, such as (2, 4)")
-        if sparsity not in (None, zeros / group):
+        if not isinstance(sparsity, (Real, type(None))) or sparsity not in (None, zeros / group):
             raise SettingError(
-                f"sparsity is {sparsity!r}, but {zeros} zeros in {group} are {zeros / group}; leave it out"
+                f"sparsity is {checks.shown(sparsity)}, but {zeros} zeros in {group} are {zeros / group}; leave it out"
             )
         return size, zeros / group
     check_share("sparsity", sparsity)
@@ -41,10 +42,9 @@ def check_structure(structure, size, sparsity):
 
 
 def _two_numbers(size):
-    numbers = tuple(size) if isinstance(size, (tuple, list)) else ()
-    if len(numbers) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in numbers):
-        raise SettingError(f"size is {size!r}; expected two whole numbers of at least 1, such as (4, 1)")
-    return numbers
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        raise SettingError(f"size is {checks.shown(size)}; expected two whole numbers of at least 1, such as (4, 1)")
+    return tuple(checks.whole(number, f"size[{place}]") for place, number in enumerate(size))
 
 
 def check_shape(path, shape, structure):

@@ -5,10 +5,11 @@ import numpy as np
 from keras import ops
 
 from zoo.errors import SettingError
+from zoo.export.signature import check_finite
 
 
 def check_rebuildable(model):
-    """Raise SettingError unless `model` is a built Sequential or functional model."""
+    """Raise SettingError unless `model` is a built Sequential or functional model, ExportError if it holds NaN."""
     if not isinstance(model, keras.Model):
         raise SettingError(f"model is a {type(model).__name__}; expected a Keras model")
     if not isinstance(model, (keras.Sequential, _functional_class())) or not model.built:
@@ -17,6 +18,7 @@ def check_rebuildable(model):
             f"the model {model.name} is {kind}; expected a built Sequential or functional model "
             "(the callback Pruning takes any model)"
         )
+    check_finite(model)
 
 
 def _functional_class():

@@ -2,9 +2,8 @@
 
 import gzip
 from dataclasses import dataclass
-from pathlib import Path
 
-from zoo.errors import SettingError
+from zoo.export.contents import file_at, read_bytes
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,7 @@ def gzipped_size(path):
         path: of the file.
 
     Raises:
-        SettingError: there is no such file.
+        DataError: there is no such file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise SettingError(f"there is no file {path}; give the path of an exported file")
-    return len(gzip.compress(path.read_bytes(), compresslevel=9, mtime=0))
+    data = read_bytes(file_at(path, "an exported file"))
+    return len(gzip.compress(data, compresslevel=9, mtime=0))

@@ -5,8 +5,8 @@ from numbers import Real
 
 import numpy as np
 
+from zoo import checks
 from zoo.errors import SettingError
-from zoo.export.planning import check_choice
 
 SCHEDULES = ("polynomial", "constant")
 _POWER = 3  # Zhu and Gupta, 2017: most weights go while there are many to spare
@@ -59,13 +59,11 @@ class Schedule:
 
 
 def check_when(schedule, begin, end, frequency):
-    """Raise SettingError unless the arguments of `Pruning` that say when can be used, whatever the model."""
-    check_choice("schedule", schedule, SCHEDULES)
-    for name, value, least in (("begin", begin, 0), ("end", end, begin), ("frequency", frequency, 1)):
-        if name == "end" and value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise SettingError(f"{name} is {value!r}; expected a whole number of training steps, at least {least}")
+    """Return (begin, end, frequency) as ints; raise SettingError unless they can be used, whatever the model."""
+    checks.choice(schedule, "schedule", SCHEDULES)
+    begin = checks.whole(begin, "begin", least=0)
+    end = checks.whole(end, "end", least=begin, or_none=True)
+    frequency = checks.whole(frequency, "frequency")
     if end is not None and (end - begin) % frequency:
         raise SettingError(
             f"end is {end}, which masks made every {frequency} steps from {begin} on never meet; "
@@ -73,6 +71,7 @@ def check_when(schedule, begin, end, frequency):
         )
     if end == begin and schedule == "polynomial":
         raise SettingError(f"end and begin are both {begin}; a polynomial schedule needs steps between them")
+    return begin, end, frequency
 
 
 def plan_schedule(schedule, sparsity, begin, end, frequency, steps):
@@ -98,4 +97,4 @@ def plan_schedule(schedule, sparsity, begin, end, frequency, steps):
 def check_share(name, value):
     """Raise SettingError unless `value` is a number above 0 and below 1."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 1:
-        raise SettingError(f"{name} is {value!r}; expected a share above 0 and below 1, such as 0.8")
+        raise SettingError(f"{name} is {checks.shown(value)}; expected a share above 0 and below 1, such as 0.8")

@@ -10,6 +10,7 @@ from keras import ops
 from zoo import layers as zoo_layers
 from zoo.errors import SettingError
 from zoo.export.pruning.rebuild import check_rebuildable, rebuild
+from zoo.export.pruning.weights import check_layers
 
 _K = keras.layers
 # All weights of these have the units, gate by gate, on their last axis; `kernel` reads the inputs by its first axis,
@@ -94,6 +95,7 @@ def drop_units(model, *, sparsity, layers=None):
     so that one that nobody listens to goes first, and without any loss.
     """
     check_rebuildable(model)
+    check_layers(layers)
     found = _Findings(layers)
     _walk(model, found)
     for name in layers or ():

@@ -2,6 +2,7 @@
 
 import keras
 
+from zoo import checks
 from zoo.errors import SettingError
 
 _K = keras.layers
@@ -53,9 +54,14 @@ def prunable(model, layers=None):
     return list(found.values())
 
 
+def check_layers(names):
+    """Raise SettingError unless `names` is None or a list of names."""
+    if names is not None and (not isinstance(names, (list, tuple)) or not names):
+        raise SettingError(f"layers is {checks.shown(names)}; expected a list of layer names, or None for all layers")
+
+
 def _named(model, names):
-    if not isinstance(names, (list, tuple)) or not names:
-        raise SettingError(f"layers is {names!r}; expected a list of layer names, or None for all layers")
+    check_layers(names)
     known = {layer.name: layer for layer in model._flatten_layers(include_self=False)}
     for name in names:
         if name not in known:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
+from zoo import checks
 from zoo.errors import ExportError, SettingError
-from zoo.export.options import check_time_steps
 from zoo.export.session import NEXT
 from zoo.export.signature import Signature, input_specs, output_names
 from zoo.export.streaming.rules import find_rule
@@ -103,7 +103,7 @@ def leads(model, *, time_steps):
         SettingError: time_steps is no whole number of at least 1, or not a multiple of what a layer takes at once.
         ExportError: the model cannot stream.
     """
-    check_time_steps(time_steps)
+    time_steps = checks.whole(time_steps, "time_steps")
     late = streaming_signature(model, batch_size=None, time_steps=time_steps).leads
     return dict(zip(output_names(model, late), late, strict=True))
 

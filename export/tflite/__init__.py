@@ -3,8 +3,9 @@
 import tempfile
 from pathlib import Path
 
-from zoo.errors import ExportError, SettingError
-from zoo.export import child, options
+from zoo import checks
+from zoo.errors import ExportError
+from zoo.export import child, options, planning
 from zoo.export.tflite.flatbuffer import op_histogram
 
 __all__ = ["op_histogram", "to_tflite"]
@@ -57,12 +58,13 @@ def to_tflite(
         DataError: representative_data shows no ranges; the message says why.
         ExportError: a model that was never built, or that cannot run in TFLite; the message says what to change.
     """
-    options.check_options(format="tflite", scheme=scheme, target=target, state=state, time_steps=time_steps)
+    options.check_options(format="tflite", scheme=scheme, target=target, state=state)
     options.check_scheme(
         scheme, target=target, representative_data=representative_data, keep_float=keep_float, io_dtype=io_dtype
     )
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise SettingError(f"batch_size is {batch_size!r}; expected a whole number of at least 1")
+    planning.check_plan(plan, format="tflite", target=target)
+    batch_size = checks.whole(batch_size, "batch_size")
+    time_steps = checks.whole(time_steps, "time_steps", or_none=True)
     path = options.check_path(path, ".tflite")
     from zoo.export.signature import signature
 
@@ -123,7 +125,7 @@ def _save(model, entry, folder, *, target, scheme, plan, keep_float):
     """Trace `entry` under its plan into a SavedModel; return the names of its ends, {"inputs": ..., "outputs": ...}."""
     import tensorflow as tf
 
-    from zoo.export import planning, trace
+    from zoo.export import trace
     from zoo.export.stepping import steps_replaced
     from zoo.export.tflite.loop import loops_replaced
 
@@ -133,7 +135,7 @@ def _save(model, entry, folder, *, target, scheme, plan, keep_float):
     uses = trace.observe(model, entry)
     if plan is None:
         plan = planning.choose(uses, format="tflite", target=target, scheme=scheme)
-    planning.check_plan(plan, uses, format="tflite", target=target)
+    planning.check_planned(plan, uses, format="tflite", target=target)
     for use in uses:
         if plan.form(use) == "loop" and use.shape[1] is None:
             raise ExportError(f"{use.path} becomes a loop, which needs a known number of steps; give time_steps=")

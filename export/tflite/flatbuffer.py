@@ -3,13 +3,13 @@
 import functools
 import struct
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 from zoo.errors import DataError
+from zoo.export.contents import file_at, read_bytes
 
 IDENTIFIER = b"TFL3"
 ABSENT = -1  # index of an optional input that is left out
@@ -39,10 +39,7 @@ def op_histogram(path):
     Raises:
         DataError: the file cannot be read, or is no TFLite file, or is damaged.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    data = read_bytes(file_at(path, "a .tflite model"))
     if data[4:8] != IDENTIFIER:
         raise DataError(f"{path} is no TFLite file: its bytes 4 to 8 are {data[4:8]!r}, expected {IDENTIFIER!r}")
     try:

@@ -1,11 +1,13 @@
 """A file for TFLite Micro: whether it has the ops, which to register, and the file as C++ source."""
 
+import os
 from pathlib import Path
 
 from ai_edge_litert import schema_py_generated as schema
 
 from zoo.errors import ExportError, SettingError
 from zoo.export import options
+from zoo.export.contents import file_at, read_bytes
 from zoo.export.tflite.flatbuffer import op_histogram, shape_of
 
 # The ops that the interpreter of the package tflite-micro has kernels for; none was left out of its resolver.
@@ -91,14 +93,14 @@ def to_c_array(path, folder):
         ExportError: an op that TFLite Micro does not have.
         SettingError: one of the files exists, or the folder cannot be written to.
     """
-    path, folder = Path(path), Path(folder)
-    calls = registrations(path)
-    data = path.read_bytes()
-    if folder.exists() and not folder.is_dir():
+    folder = options.as_path(folder, "folder", "a folder to write model_data.cc and model_data.h to")
+    path = file_at(path, "a .tflite model")
+    calls, data = registrations(path), read_bytes(path)
+    if os.path.exists(folder) and not os.path.isdir(folder):
         raise SettingError(f"{folder} is a file; name a folder to write model_data.cc and model_data.h to")
     source, header = folder / "model_data.cc", folder / "model_data.h"
     for each in (source, header):
-        if each.exists():
+        if os.path.exists(each):
             raise SettingError(f"{each} exists already; remove it or choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)

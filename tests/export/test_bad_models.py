@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from test_bundling import Pitch
 
 from zoo import export
 from zoo.errors import DataError, ExportError, SettingError
@@ -40,6 +41,33 @@ def strings():
 )
 def test_a_model_that_no_file_can_hold(tmp_path, format, make, words):
     refused(ExportError, words, make(), tmp_path, format)
+
+
+def spoilt(value):
+    """A model with one bad number in the middle of a weight."""
+    model = keras.Sequential([keras.Input((5, 3), name="x"), K.LSTM(4, name="memory"), K.Dense(2)])
+    kernel = model.get_layer("memory").cell.recurrent_kernel
+    kernel.assign(np.where(np.arange(64).reshape(4, 16) == 33, value, kernel))
+    return model
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_numbers_are_refused_by_layer_and_weight(tmp_path, value):
+    words = "layer 'memory' holds NaN or infinity in its weight '.*memory/lstm_cell/recurrent_kernel'"
+    model, pruning = spoilt(value), export.Pruning(0.5, end=1, frequency=1)
+    model.compile("sgd", "mse")
+    for call in (
+        lambda: export.to_tflite(model, tmp_path / "m.tflite"),
+        lambda: export.to_onnx(model, tmp_path / "m.onnx", state="external", time_steps=5),
+        lambda: export.plan(model, format="onnx"),
+        lambda: export.bundle(Pitch(), model, tmp_path / "bundle"),
+        lambda: export.prune(model, sparsity=0.5),
+        lambda: export.prune(model, sparsity=0.5, structure="units"),
+        lambda: model.fit(NORMAL, np.zeros((4, 2)), verbose=0, callbacks=[pruning]),
+    ):
+        with pytest.raises(ExportError, match=words):
+            call()
+    assert not list(tmp_path.iterdir())
 
 
 @EACH_FORMAT

@@ -144,7 +144,7 @@ def test_a_foreign_file_is_named(tmp_path, content, words):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="there is no file"):
         op_histogram(tmp_path / "none.tflite")
 
 

@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 
-from zoo import __version__, recipes
+from zoo import __version__, checks, recipes
 from zoo.cli import training
 from zoo.cli.terminal import console, print_scores
 from zoo.errors import DataError, SettingError, VerifyError
-from zoo.export.planning import check_choice
 from zoo.export.rules import FORMATS, SCHEMES, TARGETS
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -87,7 +86,7 @@ def export(
         ("target", target, TARGETS),
     ):
         for value in values:
-            check_choice(name, value, allowed)
+            checks.choice(value, name, allowed)
     if not plan:
         if out is None:
             raise SettingError("no folder to write to: name a new one with --out FOLDER, or say --plan to write none.")
