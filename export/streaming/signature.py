@@ -103,7 +103,7 @@ def leads(model, *, time_steps):
         SettingError: time_steps is no whole number of at least 1, or not a multiple of what a layer takes at once.
         ExportError: the model cannot stream.
     """
-    time_steps = checks.whole(time_steps, "time_steps")
+    time_steps = checks.whole(time_steps, "time_steps", or_none=True)
     late = streaming_signature(model, batch_size=None, time_steps=time_steps).leads
     return dict(zip(output_names(model, late), late, strict=True))
 
