@@ -1,5 +1,7 @@
 """The ridge readout against the normal equations, solved in one piece."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -123,12 +125,57 @@ def test_the_readout_is_an_ordinary_layer():
 
 
 @pytest.mark.parametrize("name", ["features", "targets"])
-@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e200, -1e40])
 def test_a_value_that_is_not_finite_is_refused_with_its_place(name, value):
     features, targets = sequences()
     {"features": features, "targets": targets}[name][2, 11, 1] = value
-    with pytest.raises(SettingError, match=rf"{name} has {value} in sequence 2 at step 11; expected finite"):
+    with pytest.raises(SettingError, match=re.escape(f"{name} has {value} in sequence 2 at step 11; expected finite")):
         RidgeReadout(washout=3).add(features, targets)
+
+
+@pytest.mark.parametrize("name", ["features", "targets"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x.astype(str), "is an array of <U32; expected one of numbers"),
+        (lambda x: x + 1j, "is an array of complex128"),
+        (lambda x: x.astype(object), "is an array of object"),
+        (lambda x: "features.npy", "is an array of <U12"),
+        (lambda x: None, "is an array of object"),
+        (lambda x: [x[0], x[1, 1:]], "is a list of unlike parts"),
+        (lambda x: x[..., :0], r"is \(3, 20, 0\)"),
+    ],
+)
+def test_what_holds_no_numbers_is_refused_by_name(name, change, words):
+    given = dict(zip(("features", "targets"), sequences(), strict=True))
+    with pytest.raises(SettingError, match=f"{name} {words}") as caught:
+        RidgeReadout().add(**{**given, name: change(given[name])})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_features_of_any_size_give_numbers_or_are_refused(dtype):
+    """The sums of squares of what float32 just holds are far below the end of float64."""
+    features, targets = (np.sign(x) * 3e38 if dtype == "float32" else x for x in sequences())
+    readout = RidgeReadout(ridges=[1e-4])
+    readout.add(features.astype(dtype), targets)
+    assert all(np.isfinite(weight).all() for weight in readout.solve().get_weights())
+
+
+def test_weights_that_their_dtype_does_not_hold_are_refused():
+    features, targets = sequences()
+    readout = RidgeReadout(ridges=[1e-30])
+    readout.add(1e-15 * features, 1e30 * targets)
+    with pytest.raises(SettingError, match=r"the weights reach .*e\+\d\d, more than float32 holds"):
+        readout.solve()
+
+
+@pytest.mark.parametrize("held_out", [3, "pairs", [3], np.ones((2, 20, UNITS)), [sequences()[0]]])
+def test_held_out_that_is_no_list_of_pairs_is_refused(held_out):
+    readout = RidgeReadout()
+    readout.add(*sequences())
+    with pytest.raises(SettingError, match=r"held_out has a .*; expected a list of pairs"):
+        readout.solve(held_out)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 """A linear readout of features, fitted in closed form."""
 
-from numbers import Integral, Real
+from numbers import Real
 
 import keras
 import numpy as np
 from keras import ops
 from scipy.linalg import blas, cho_factor, cho_solve
 
+from zoo import checks
 from zoo.errors import SettingError
 
+_LARGEST = float(np.finfo("float32").max)  # in which a readout reads its features; sums of its squares are no infinity
 _BLOCK = 1024  # steps that are converted to float64 at once: they stay in the processor's cache
 
 
@@ -34,8 +36,9 @@ class RidgeReadout:
         errors: dict, mean squared error on the held-out sequences by ridge, after `solve` with them.
 
     Raises:
-        SettingError: an argument is outside its range; features or targets hold NaN or infinity, or do not fit to each
-            other or to those before; no step is left after the washout; no ridge can be chosen or used.
+        SettingError: an argument is outside its range; features or targets hold no numbers, NaN or what float32 does
+            not, or do not fit to each other or to those before; no step is left after the washout; no ridge can be
+            chosen or used, or the readout has weights that are larger than its dtype holds.
 
     Example:
         >>> reservoir = keras.Sequential([EchoState(50, seed=1, return_sequences=True)])
@@ -54,9 +57,7 @@ class RidgeReadout:
         ridges = tuple(ridges) if np.iterable(ridges) else ridges
         if not isinstance(ridges, tuple) or not ridges or not all(map(_is_positive, ridges)):
             raise SettingError(f"ridges is {ridges!r}; expected a list of numbers above 0, at least one")
-        if not isinstance(washout, Integral) or isinstance(washout, bool) or washout < 0:
-            raise SettingError(f"washout is {washout!r}; expected a whole number of at least 0")
-        self.ridges, self.washout = ridges, washout
+        self.ridges, self.washout = ridges, checks.whole(washout, "washout", least=0)
         self.ridge, self.errors = None, {}
         self._steps = 0
 
@@ -104,7 +105,14 @@ class RidgeReadout:
         kernel, bias = solutions[self.ridge]
         readout = keras.layers.Dense(len(bias), kernel_initializer="zeros", name="readout")  # no need to draw
         readout.build((None, len(kernel)))
-        readout.set_weights([kernel, bias])
+        with np.errstate(over="ignore"):  # it is said below
+            readout.set_weights([kernel, bias])
+        if not all(bool(ops.all(ops.isfinite(weight))) for weight in readout.weights):
+            largest = max(np.abs(kernel).max(), np.abs(bias).max())
+            raise SettingError(
+                f"the weights reach {largest:.1e}, more than {readout.variable_dtype} holds; bring features and "
+                "targets to one scale, or take a larger ridge"
+            )
         return readout
 
     def _solutions(self):
@@ -127,8 +135,12 @@ class RidgeReadout:
 
     def _held_out_errors(self, solutions, held_out):
         squared, count = dict.fromkeys(solutions, 0.0), 0
-        for features, targets in held_out:
-            x, y = self._rows(features, targets, self.washout)
+        for pair in held_out if np.iterable(held_out) else [held_out]:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise SettingError(
+                    f"held_out has a {type(pair).__name__}; expected a list of pairs, features and targets"
+                )
+            x, y = self._rows(*pair, self.washout)
             count += y.size
             for ridge, (kernel, bias) in solutions.items():
                 squared[ridge] += np.square(x @ kernel + bias - y).sum()
@@ -138,8 +150,8 @@ class RidgeReadout:
 
     def _rows(self, features, targets, washout):
         """Features and targets of all steps after the washout, (steps, ...)."""
-        x, y = ops.convert_to_numpy(features), ops.convert_to_numpy(targets)
-        if x.ndim != 3 or y.ndim != 3 or x.shape[:2] != y.shape[:2]:
+        x, y = _numbers(features, "features"), _numbers(targets, "targets")
+        if x.ndim != 3 or y.ndim != 3 or x.shape[:2] != y.shape[:2] or not x.shape[2] or not y.shape[2]:
             raise SettingError(
                 f"features is {x.shape} and targets is {y.shape}; expected (batch, time, units) and "
                 "(batch, time, outputs) of the same batch and time"
@@ -153,13 +165,26 @@ class RidgeReadout:
             raise SettingError(f"washout is {washout}; expected less than the {x.shape[1]} steps of the sequences")
         x, y = x[:, washout:], y[:, washout:]
         for name, values in (("features", x), ("targets", y)):
-            if not np.isfinite(values).all():
-                sequence, step, _ = np.argwhere(~np.isfinite(values))[0]
-                value = values[~np.isfinite(values)][0]
+            if values.size and not max(-float(values.min()), float(values.max())) <= _LARGEST:
+                sequence, step, unit = np.argwhere(~(np.abs(values.astype("float64")) <= _LARGEST))[0]
                 raise SettingError(
-                    f"{name} has {value} in sequence {sequence} at step {step + washout}; expected finite numbers"
+                    f"{name} has {values[sequence, step, unit]} in sequence {sequence} at step {step + washout}; "
+                    f"expected finite numbers of at most {_LARGEST:.1e}"
                 )
         return x.reshape(-1, x.shape[2]), y.reshape(-1, y.shape[2])
+
+
+def _numbers(values, name):
+    """Return `values` as an array, if it can be one of float64."""
+    try:
+        array = ops.convert_to_numpy(values)
+    except (TypeError, ValueError):
+        raise SettingError(
+            f"{name} is a {type(values).__name__} of unlike parts; expected one array of numbers"
+        ) from None
+    if not np.can_cast(array.dtype, "float64", "same_kind"):
+        raise SettingError(f"{name} is an array of {array.dtype}; expected one of numbers")
+    return array
 
 
 def _is_positive(value):
