@@ -91,13 +91,14 @@ def test_saving_keeps_every_setting(settings):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"sample_rate": 0}, "sample_rate must be above 0"),
-        ({"sample_rate": 8000, "mels": 0}, "mels must be above 0"),
+        ({"sample_rate": 0}, "sample_rate is 0; expected a whole number"),
+        ({"sample_rate": 8000, "mels": 0}, "mels is 0; expected a whole number"),
+        ({"sample_rate": "8000"}, "sample_rate is '8000'; expected a whole number"),
         ({"sample_rate": 8000, "mels": 500}, "500 mel bands are too many for 128 frequency bins"),
         ({"sample_rate": 8000, "hop_ms": 50.0}, "the frame at least as long as the hop"),
         ({"sample_rate": 8000, "hop_ms": 0.01}, "one sample or more"),
         ({"sample_rate": 8000, "low_hz": 4000.0}, "half of 8000 Hz"),
-        ({"sample_rate": 8000, "floor": float("nan")}, "floor must be above 0"),
+        ({"sample_rate": 8000, "floor": float("nan")}, "floor must be a number above 0"),
     ],
 )
 def test_settings_that_cannot_be_met_are_refused(settings, says):

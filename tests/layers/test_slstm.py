@@ -76,5 +76,6 @@ def test_units_must_be_a_positive_whole_number(units):
 
 @pytest.mark.parametrize("heads", [0, 4, 1.5, "2", True])
 def test_heads_must_divide_the_units(heads):
-    with pytest.raises(SettingError, match=rf"heads is {heads!r}; expected a whole number that divides the 6 units"):
+    divides = " that divides the 6 units" if heads == 4 else ""
+    with pytest.raises(SettingError, match=rf"heads is {heads!r}; expected a whole number{divides}"):
         SLSTM(6, heads)

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from zoo import checks
 from zoo.errors import SettingError
 
 
@@ -13,8 +14,8 @@ class _TrainingOnly(keras.layers.Layer):
 
     def __init__(self, seed=None, **kwargs):
         super().__init__(**kwargs)
-        self.seed = seed
-        self._random = keras.random.SeedGenerator(seed)
+        self.seed = checks.seed(seed)
+        self._random = keras.random.SeedGenerator(self.seed)
 
     def call(self, inputs, training=False):
         return self.augment(inputs) if training else inputs
@@ -123,12 +124,8 @@ class SpectrogramMask(_TrainingOnly):
 
     def __init__(self, *, time=6, frequency=6, count=1, seed=None, **kwargs):
         super().__init__(seed, **kwargs)
-        if min(time, frequency, count) < 0:
-            raise SettingError(
-                f"SpectrogramMask: time, frequency and count must be 0 or more, "
-                f"received {time!r}, {frequency!r}, {count!r}"
-            )
-        self.time, self.frequency, self.count = time, frequency, count
+        self.time, self.frequency = checks.whole(time, "time", least=0), checks.whole(frequency, "frequency", least=0)
+        self.count = checks.whole(count, "count", least=0)
 
     def augment(self, inputs):
         for _ in range(self.count):

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo import checks
+
 
 @keras.saving.register_keras_serializable("zoo")
 class CalendarCycles(keras.layers.Layer):
@@ -33,7 +35,8 @@ class CalendarCycles(keras.layers.Layer):
 
     def __init__(self, before, after, turns, **kwargs):
         super().__init__(**kwargs)
-        self.before, self.after, self.turns = before, after, [float(each) for each in turns]
+        self.before, self.after = checks.whole(before, "before", least=0), checks.whole(after, "after", least=0)
+        self.turns = [float(each) for each in turns]
 
     def call(self, clock):
         used = [number for number, turn in enumerate(self.turns) if turn]

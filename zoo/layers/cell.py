@@ -1,12 +1,13 @@
 """The contract of a recurrent cell: one time step, split where speed and export need it."""
 
 import contextlib
-from numbers import Integral, Real
+from numbers import Real
 
 import keras
 from keras import ops
 from keras.src.backend import AutocastScope
 
+from zoo import checks
 from zoo.errors import SettingError
 
 
@@ -194,9 +195,7 @@ def check_states(cell, states, batch_size=None):
 
 def check_units(units, name="units"):
     """Return `units` if it is a positive whole number, else raise SettingError."""
-    if not isinstance(units, Integral) or isinstance(units, bool) or units < 1:
-        raise SettingError(f"{name} is {units!r}; expected a whole number of at least 1")
-    return int(units)  # NumPy's integers are welcome, but no JSON takes them
+    return checks.whole(units, name)
 
 
 def check_rate(rate, name):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo import checks
 from zoo.errors import SettingError
 from zoo.layers.cell import check_units
 from zoo.layers.lstm_cell import LSTMCell
@@ -62,12 +63,12 @@ class DeepAR(keras.layers.Layer):
             check_units(units),
             check_units(paths, "paths"),
         )
-        if degrees != 0 and check_units(degrees, "degrees") < 3:
+        self.degrees, self.seed = checks.whole(degrees, "degrees", least=0), checks.seed(seed)
+        if 0 < self.degrees < 3:
             raise SettingError(
                 f"degrees is {degrees}; expected 3 or more, whose variance is finite, or 0 for the normal"
             )
-        self.degrees, self.seed = int(degrees), seed
-        cell = LSTMCell(units, name="cell")
+        cell = LSTMCell(self.units, name="cell")
         self.reader = Recurrent(cell, return_state=True, name="reader")
         self.follower = Recurrent(cell, return_sequences=True, name="follower")
         self.walker = Recurrent(SampledCell(cell, name="sampled"), return_sequences=True, name="walker")

@@ -1,7 +1,7 @@
 """Echo state network: a fixed random reservoir, of which only a readout is fitted."""
 
 import random
-from numbers import Integral, Real
+from numbers import Real
 
 import keras
 import numpy as np
@@ -9,6 +9,7 @@ import scipy.sparse
 from keras import ops
 from scipy.sparse.linalg import ArpackNoConvergence, eigs
 
+from zoo import checks
 from zoo.errors import SettingError
 from zoo.layers.cell import Cell, check_built, check_units
 from zoo.layers.recurrent import SequenceLayer
@@ -85,9 +86,8 @@ class EchoStateCell(Cell):
         self.leak = _check("leak", leak, "above 0 and at most 1", lambda v: 0 < v <= 1)
         self.input_scaling = _check("input_scaling", input_scaling, "above 0", lambda v: v > 0)
         self.bias_scaling = _check("bias_scaling", bias_scaling, "of at least 0", lambda v: v >= 0)
-        if seed is not None and (not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < 2**32):
-            raise SettingError(f"seed is {seed!r}; expected a whole number from 0 to 2**32 - 1, or None to draw one")
-        self.seed = random.randrange(2**31) if seed is None else int(seed)  # follows keras.utils.set_random_seed
+        seed = checks.seed(seed)
+        self.seed = random.randrange(2**31) if seed is None else seed  # follows keras.utils.set_random_seed
         self.state_size = self.output_size = self.units
 
     def build(self, input_shape):

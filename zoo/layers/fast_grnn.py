@@ -1,8 +1,11 @@
 """A small gated cell: one matrix for gate and candidate, in factors, most of it zero."""
 
+from numbers import Real
+
 import keras
 from keras import ops
 
+from zoo import checks
 from zoo.errors import SettingError
 from zoo.layers.cell import Cell, check_units
 from zoo.layers.recurrent import SequenceLayer
@@ -56,8 +59,8 @@ class FastGRNNCell(Cell):
     def __init__(self, units, input_rank=None, recurrent_rank=None, density=1.0, **kwargs):
         super().__init__(**kwargs)
         self.units = self.state_size = self.output_size = check_units(units)
-        self.input_rank = _check_rank("input_rank", input_rank)
-        self.recurrent_rank = _check_rank("recurrent_rank", recurrent_rank)
+        self.input_rank = checks.whole(input_rank, "input_rank", or_none=True)
+        self.recurrent_rank = checks.whole(recurrent_rank, "recurrent_rank", or_none=True)
         self.density = _check_density(density)
 
     def build(self, input_shape):
@@ -178,13 +181,7 @@ def _scales(shape, dtype=None):
     return ops.convert_to_tensor([1.0, -4.0], dtype)
 
 
-def _check_rank(name, rank):
-    if rank is not None and (not isinstance(rank, int) or isinstance(rank, bool) or rank < 1):
-        raise SettingError(f"{name} is {rank!r}; expected a whole number of at least 1, or None for a full matrix")
-    return rank
-
-
 def _check_density(density):
-    if isinstance(density, bool) or not isinstance(density, (int, float)) or not 0 < density <= 1:
+    if isinstance(density, bool) or not isinstance(density, Real) or not 0 < density <= 1:
         raise SettingError(f"density is {density!r}; expected a number above 0 and at most 1")
-    return density
+    return float(density)

@@ -94,7 +94,7 @@ class IndRNNCell(Cell):
             raise SettingError(f"activation is {activation!r}; expected one of {', '.join(_ACTIVATIONS)}")
         if remember and steps is None:
             raise SettingError("remember is True and steps None; long memories need the number of steps")
-        self.steps, self.activation, self.remember = steps, activation, remember
+        self.steps, self.activation, self.remember = self.bound.steps, activation, remember
 
     def build(self, input_shape):
         units, bound = self.units, self.bound.bound
@@ -189,7 +189,7 @@ def indrnn_stack(sequences, units, depth, *, steps=None, residual=False, batch_n
         >>> keras.Model(inputs, outputs).output_shape
         (None, 10)
     """
-    check_units(depth, "depth")
+    depth = check_units(depth, "depth")
     for level in range(depth):
         remember = steps is not None and level == depth - 1
         layer = IndRNN(units, steps, remember=remember, return_sequences=True)

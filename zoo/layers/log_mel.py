@@ -1,11 +1,13 @@
 """From raw samples to log-mel features with nothing but matmuls, so that every exported file takes samples."""
 
 import math
+from numbers import Real
 
 import keras
 import numpy as np
 from keras import ops
 
+from zoo import checks
 from zoo.errors import SettingError
 
 # Weights in one block of the mel matrix. TensorFlow Lite's dynamic-range quantiser leaves constants below 1024 elements
@@ -32,7 +34,7 @@ class LogMel(keras.layers.Layer):
     Arithmetic is float32 under every dtype policy: a power spectrum overflows float16.
 
     Args:
-        sample_rate: of the input, in Hz.
+        sample_rate: of the input, in whole Hz.
         mels: number of mel bands.
         frame_ms: length of one frame in milliseconds, before rounding up.
         hop_ms: distance between frames in milliseconds.
@@ -62,16 +64,17 @@ class LogMel(keras.layers.Layer):
 
     def __init__(self, sample_rate, *, mels=40, frame_ms=32.0, hop_ms=20.0, low_hz=20.0, floor=1e-6, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        for name, value in {"sample_rate": sample_rate, "mels": mels, "hop_ms": hop_ms, "floor": floor}.items():
-            if not value > 0:
-                raise SettingError(f"LogMel: {name} must be above 0, received {value!r}")
+        sample_rate, mels = checks.whole(sample_rate, "sample_rate"), checks.whole(mels, "mels")
+        for name, value in {"frame_ms": frame_ms, "hop_ms": hop_ms, "floor": floor}.items():
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
+                raise SettingError(f"LogMel: {name} must be a number above 0, received {value!r}")
         self.hop = round(sample_rate * hop_ms / 1000)
         if self.hop < 1 or frame_ms < hop_ms:
             raise SettingError(
                 f"LogMel: a hop of {hop_ms} ms and a frame of {frame_ms} ms do not work at {sample_rate} Hz; "
                 "the hop must be one sample or more, and the frame at least as long as the hop"
             )
-        if not 0 <= low_hz < sample_rate / 2:
+        if not isinstance(low_hz, Real) or not 0 <= low_hz < sample_rate / 2:
             raise SettingError(f"LogMel: low_hz must be from 0 to half of {sample_rate} Hz, received {low_hz!r}")
         self.sample_rate, self.mels, self.frame_ms, self.hop_ms = sample_rate, mels, frame_ms, hop_ms
         self.low_hz, self.floor = low_hz, floor

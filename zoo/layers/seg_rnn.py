@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from zoo import checks
 from zoo.errors import SettingError
 from zoo.layers.cell import check_units
 from zoo.layers.gru_cell import GRUCell
@@ -50,13 +51,13 @@ class SegRNN(keras.layers.Layer):
     def __init__(self, horizon, units=512, segment=48, dropout=0.5, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.horizon, self.units = check_units(horizon, "horizon"), check_units(units)
-        self.segment, self.dropout, self.seed = check_units(segment, "segment"), dropout, seed
-        if units % 2:
+        self.segment, self.dropout, self.seed = check_units(segment, "segment"), dropout, checks.seed(seed)
+        if self.units % 2:
             raise SettingError(f"units is {units}; expected an even number: half tells the position, half the channel")
-        self.embed = keras.layers.Dense(units, activation="relu", name="embed")
-        self.recurrent = Recurrent(GRUCell(units, name="cell"), name="recurrent")
-        self.drop = keras.layers.Dropout(dropout, seed=seed, name="dropout")
-        self.predict = keras.layers.Dense(segment, name="predict")
+        self.embed = keras.layers.Dense(self.units, activation="relu", name="embed")
+        self.recurrent = Recurrent(GRUCell(self.units, name="cell"), name="recurrent")
+        self.drop = keras.layers.Dropout(dropout, seed=self.seed, name="dropout")
+        self.predict = keras.layers.Dense(self.segment, name="predict")
 
     def build(self, input_shape):
         _, steps, channels = input_shape
@@ -102,4 +103,4 @@ class SegRNN(keras.layers.Layer):
 
 
 def _normal(seed, which):
-    return keras.initializers.RandomNormal(stddev=1.0, seed=None if seed is None else 2 * seed + which)
+    return keras.initializers.RandomNormal(stddev=1.0, seed=None if seed is None else (2 * seed + which) % 2**32)

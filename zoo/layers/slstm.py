@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from zoo import checks
 from zoo.errors import SettingError
 from zoo.layers.cell import Cell, check_units
 from zoo.layers.recurrent import SequenceLayer
@@ -59,9 +60,9 @@ class SLSTMCell(Cell):
     def __init__(self, units, heads=1, **kwargs):
         super().__init__(**kwargs)
         self.units = check_units(units)
-        if not isinstance(heads, int) or isinstance(heads, bool) or heads < 1 or units % heads:
-            raise SettingError(f"heads is {heads!r}; expected a whole number that divides the {units} units")
-        self.heads = heads
+        self.heads = checks.whole(heads, "heads")
+        if self.units % self.heads:
+            raise SettingError(f"heads is {heads}; expected a whole number that divides the {units} units")
         self.state_size = [self.units] * 4
         self.output_size = self.units
 

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from zoo import checks
 from zoo.errors import SettingError
 from zoo.layers.cell import check_rate, state_sizes
 from zoo.layers.cell_wrapper import CellWrapper
@@ -50,8 +51,8 @@ class VariationalDropout(CellWrapper):
         for name, rate in (("input_rate", input_rate), ("state_rate", state_rate)):
             if check_rate(rate, name) == 1:
                 raise SettingError(f"{name} is 1; expected a probability below 1, which leaves something to learn from")
-        self.input_rate, self.state_rate, self.seed = float(input_rate), float(state_rate), seed
-        self._seeds = keras.random.SeedGenerator(seed)
+        self.input_rate, self.state_rate, self.seed = float(input_rate), float(state_rate), checks.seed(seed)
+        self._seeds = keras.random.SeedGenerator(self.seed)
 
     def build(self, input_shape):
         super().build(input_shape)

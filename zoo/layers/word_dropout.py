@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from zoo import checks
 from zoo.errors import SettingError
 
 
@@ -36,8 +37,8 @@ class WordDropout(keras.layers.Layer):
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
             raise SettingError(f"WordDropout: rate is {rate!r}; expected a share of 0 or more and under 1")
-        self.rate, self.unknown, self.seed = rate, unknown, seed
-        self.generator = keras.random.SeedGenerator(seed)
+        self.rate, self.unknown, self.seed = rate, checks.whole(unknown, "unknown", least=0), checks.seed(seed)
+        self.generator = keras.random.SeedGenerator(self.seed)
 
     def call(self, tokens, training=False):
         if not training or self.rate == 0:

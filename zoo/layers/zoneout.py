@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from zoo import checks
 from zoo.errors import SettingError
 from zoo.layers.cell import check_rate, state_sizes
 from zoo.layers.cell_wrapper import CellWrapper, check_cell
@@ -55,9 +56,9 @@ class Zoneout(CellWrapper):
             raise SettingError(f"rates is {rates!r}; expected a rate by the name of a state: {list(cell.state_names)}")
         rates = {name: check_rate(rate, f"rate of {name}") for name, rate in rates.items()}
         super().__init__(cell, **kwargs)
-        self.rates, self.seed = rates, seed
+        self.rates, self.seed = rates, checks.seed(seed)
         self._rate_of_state = tuple(rates.get(name, 0.0) for name in cell.state_names)
-        self._seeds = keras.random.SeedGenerator(seed)
+        self._seeds = keras.random.SeedGenerator(self.seed)
 
     def draw_own_noise(self, steps, batch_size):
         """For each state bool (steps, batch, size), True where a unit keeps it; None where none does."""

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from zoo import checks
 from zoo.errors import SettingError
 
 
@@ -13,8 +14,8 @@ class _Noisy:
         super().__init__(learning_rate, **options)
         if noise < 0 or decay < 0:
             raise SettingError(f"{type(self).__name__}: received noise={noise!r}, decay={decay!r}; expected 0 or more.")
-        self.noise, self.decay, self.noise_seed = noise, decay, noise_seed
-        self._draws = keras.random.SeedGenerator(noise_seed)
+        self.noise, self.decay, self.noise_seed = noise, decay, checks.seed(noise_seed, "noise_seed")
+        self._draws = keras.random.SeedGenerator(self.noise_seed)
         self._track_variable(self._draws.state)  # so that checkpoints, and JAX, carry it on
 
     def apply(self, grads, trainable_variables=None):
