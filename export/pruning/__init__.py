@@ -16,9 +16,10 @@ def prune(model, *, sparsity=None, structure="magnitude", size=None, layers=None
         "units"        whole units of recurrent layers are taken out: the layer and all that read it become smaller
 
     Units are ranked by |weights into the unit| * |weights out of it|: one that nobody listens to goes first, and what
-    the model computes stays the same. Their readers may be Dense, Conv1D, recurrent layers of either direction,
-    BatchNormalization and LayerNormalization (which then takes its mean over fewer), with dropout, pooling over time,
-    concatenation and elementwise activations between.
+    the model computes stays the same. LayerNormLSTM and EchoState keep all units, which depend on each other; of a
+    projected PeepholeLSTM the memory goes, of an SLSTM the units of a place in every head. Their readers may be Dense,
+    Conv1D, recurrent layers of either direction, BatchNormalization and LayerNormalization (which then takes its mean
+    over fewer), with dropout, pooling over time, concatenation and elementwise activations between.
 
     Args:
         model: built Keras model, Sequential or functional; it stays as it is.

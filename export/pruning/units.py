@@ -13,8 +13,6 @@ from zoo.export.pruning.rebuild import check_rebuildable, rebuild
 from zoo.export.pruning.weights import check_layers
 
 _K = keras.layers
-# All weights of these have the units, gate by gate, on their last axis; `kernel` reads the inputs by its first axis,
-# `recurrent_kernel` the units.
 _CUTTABLE = (
     _K.SimpleRNNCell,
     _K.LSTMCell,
@@ -22,12 +20,23 @@ _CUTTABLE = (
     zoo_layers.LSTMCell,
     zoo_layers.GRUCell,
     zoo_layers.PeepholeLSTMCell,
+    zoo_layers.BatchNormLSTMCell,
+    zoo_layers.SLSTMCell,
+    zoo_layers.FastGRNNCell,
     zoo_layers.IndRNNCell,
     zoo_layers.MinGRUCell,
     zoo_layers.MinLSTMCell,
     zoo_layers.LIFCell,
 )
-_READING = (*_CUTTABLE, zoo_layers.LayerNormLSTMCell, zoo_layers.SLSTMCell)  # these have a `kernel` as well
+_WHOLE = {  # cells that can read fewer inputs, and why they keep all units
+    zoo_layers.LayerNormLSTMCell: "normalises its units together",
+    zoo_layers.EchoStateCell: "has the reservoir that its seed gives for so many units",
+}
+# By the names of weights. All others have the units, gate by gate, on their last axis.
+_READS_INPUTS = ("kernel", "kernel_in")  # by their first axis
+_READS_UNITS = ("recurrent_kernel", "recurrent_in", "projection_kernel")  # by the axis before the last
+_OF_NO_UNIT = ("kernel_in", "recurrent_in", "projection_kernel", "scales")  # on their last axis
+_STATISTICS = ("mean", "variance", "cell_mean", "cell_variance")
 _AROUND = (zoo_layers.Zoneout, zoo_layers.VariationalDropout)  # leave every unit to itself
 _PASSING = (  # one feature in, the same feature out, whatever the others are; zero stays out of the others' way
     _K.Dropout,
@@ -75,12 +84,15 @@ class _Findings:
     chosen: list | None  # names of layers to cut, None for all
     parts: list = field(default_factory=list)
     groups: dict = field(default_factory=dict)  # name of a layer: arrays of the ids of its cells' units
+    heads: dict = field(default_factory=dict)  # name of a layer: units of its cell that share an id, one in each head
+    whole: dict = field(default_factory=dict)  # name of a layer that keeps its units: why
     count: int = 0
     calls: Counter = field(default_factory=Counter)  # how often the model uses a layer
 
     def new_units(self, name, cell):
-        ids = np.arange(self.count, self.count + cell.units)
-        self.count += cell.units
+        self.heads[name] = getattr(cell, "heads", 1)
+        ids = np.arange(self.count, self.count + cell.units // self.heads[name])
+        self.count += len(ids)
         self.groups.setdefault(name, []).append(ids)
         return ids
 
@@ -99,20 +111,25 @@ def drop_units(model, *, sparsity, layers=None):
     found = _Findings(layers)
     _walk(model, found)
     for name in layers or ():
+        if name in found.whole:
+            raise SettingError(
+                f"layers has {name!r}, which {found.whole[name]}; leave it out: no unit of it can go alone"
+            )
         if name not in found.groups:
             raise SettingError(
                 f"layers has {name!r}, which is no recurrent layer of {model.name} whose units can be dropped; "
                 f"those are {', '.join(found.groups) or 'none'}"
             )
     if not found.groups:
-        raise SettingError(f"the model {model.name} has no recurrent layer whose units can be dropped")
+        kept = "".join(f"; {name} {why}" for name, why in found.whole.items())
+        raise SettingError(f"the model {model.name} has no recurrent layer whose units can be dropped{kept}")
     importance = _importance(found)
     kept, units = np.ones(found.count, bool), {}
     for name, groups in found.groups.items():
         for ids in groups:
             dropped = min(round(sparsity * len(ids)), len(ids) - 1)
             kept[ids[np.argsort(importance[ids], kind="stable")[:dropped]]] = False
-            units[name] = len(ids) - dropped
+            units[name] = (len(ids) - dropped) * found.heads[name]
     cuts = {}
     for part in found.parts:
         indices = np.flatnonzero((part.ids < 0) | kept[part.ids])
@@ -163,6 +180,9 @@ def _through(layer, inputs, tensors, found):
     """Return the units of each output of a layer, given those of its inputs; None where there are none."""
     known = next((ids for ids in inputs if ids is not None), None)
     recurrent = isinstance(layer, (_K.RNN, _K.Bidirectional)) and _cells(layer)
+    for cell in recurrent or ():
+        if type(cell) in _WHOLE:
+            found.whole[layer.name] = _WHOLE[type(cell)]
     cut = bool(recurrent) and all(map(_cuttable, recurrent)) and (found.chosen is None or layer.name in found.chosen)
     if known is None and not cut:
         return None
@@ -214,31 +234,43 @@ def _cells(layer):
     cell = getattr(layer, "cell", None)
     while type(cell) in _AROUND:
         cell = cell.cell
-    return [cell] if type(cell) in _READING else []
+    return [cell] if type(cell) in (*_CUTTABLE, *_WHOLE) else []
 
 
 def _cuttable(cell):
-    return type(cell) in _CUTTABLE and getattr(cell, "projection", None) is None
+    return type(cell) in _CUTTABLE
 
 
 def _through_recurrent(layer, cells, inputs, cut, found):
     ids_of_cells = [found.new_units(layer.name, cell) if cut else None for cell in cells]
     for cell, ids in zip(cells, ids_of_cells, strict=True):
         if inputs is not None:
-            found.parts.append(_Part(cell.kernel, 0, inputs, "out"))
+            kernel = next(variable for variable in cell.weights if variable.name in _READS_INPUTS)
+            found.parts.append(_Part(kernel, 0, inputs, "out"))
         if cut:
             found.parts += _own_parts(cell, ids)
     if not cut:
         return None
-    both = [np.concatenate(ids_of_cells)]
+    states = [_of_states(cell, ids) for cell, ids in zip(cells, ids_of_cells, strict=True)]
+    outputs = [own[0] for own in states]  # the first state, or as wide
+    both = [None if outputs[0] is None else np.concatenate(outputs)]
     one = layer.forward_layer if isinstance(layer, _K.Bidirectional) else layer
-    states = len(one.cell.state_size) if isinstance(one.cell.state_size, (list, tuple)) else 1
-    return both + [ids for ids in ids_of_cells for _ in range(states)] if one.return_state else both
+    return [*both, *(ids for own in states for ids in own)] if one.return_state else both
+
+
+def _of_states(cell, ids):
+    """Return the units of each state of a cell, the output's first; None for what is narrowed, or counts steps."""
+    sizes = keras.tree.flatten(cell.state_size)
+    states = [np.tile(ids, cell.units // len(ids)) if size == cell.units else None for size in sizes]
+    return states if getattr(cell, "projection", None) is None else [None, *states[1:]]
 
 
 def _own_parts(cell, ids):
+    narrowed = getattr(cell, "projection", None) is not None  # what the recurrent kernel reads is then no unit
     for variable in cell.weights:
-        gates = variable.shape[-1] // cell.units
-        yield _Part(variable, len(variable.shape) - 1, np.tile(ids, gates), "in")
-        if variable is getattr(cell, "recurrent_kernel", None):
-            yield _Part(variable, 0, ids, "out")
+        last = len(variable.shape) - 1
+        if variable.name not in _OF_NO_UNIT:
+            role = "rides" if variable.name in _STATISTICS else "in"
+            yield _Part(variable, last, np.tile(ids, variable.shape[-1] // len(ids)), role)
+        if variable.name in _READS_UNITS and not (narrowed and variable.name == "recurrent_kernel"):
+            yield _Part(variable, max(last - 1, 0), ids, "out")

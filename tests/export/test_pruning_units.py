@@ -21,8 +21,12 @@ def randomise(model):
 
 def silence(cell, readers, units=GONE):
     """Zero the weights out of some units: in their own layer, and in `readers`, a list of (variable, axis, first)."""
-    own = [(cell.recurrent_kernel, 0, 0)] if hasattr(cell, "recurrent_kernel") else []
-    for variable, axis, first in [*own, *readers]:
+    own = [(variable, 0, 0) for variable in cell.weights if variable.name in ("recurrent_kernel", "recurrent_in")]
+    zero([*own, *readers], units)
+
+
+def zero(parts, units):
+    for variable, axis, first in parts:
         value = np.moveaxis(ops.convert_to_numpy(variable).copy(), axis, 0)
         value[first + np.array(units)] = 0
         variable.assign(np.moveaxis(value, 0, axis))
@@ -45,6 +49,10 @@ CASES = {
     "IndRNN": lambda: layers.IndRNN(UNITS, steps=TIME, return_sequences=True),
     "MinGRU": lambda: layers.MinGRU(UNITS, return_sequences=True),
     "MinLSTM": lambda: layers.MinLSTM(UNITS, return_sequences=True),
+    "BatchNormLSTM": lambda: layers.BatchNormLSTM(UNITS, return_sequences=True),
+    "BatchNormLSTM, by steps": lambda: layers.BatchNormLSTM(UNITS, steps=TIME, return_sequences=True),
+    "FastGRNN": lambda: layers.FastGRNN(UNITS, return_sequences=True),
+    "FastGRNN of low rank": lambda: layers.FastGRNN(UNITS, input_rank=2, recurrent_rank=5, return_sequences=True),
     "LIF": lambda: layers.LIF(UNITS, recurrent=True, return_sequences=True),
     "ZoneoutLSTM": lambda: layers.ZoneoutLSTM(UNITS, 0.1, 0.2, return_sequences=True),
     "a cell in a cell": lambda: layers.Recurrent(
@@ -70,6 +78,57 @@ def test_units_that_nobody_listens_to_are_not_missed(case):
     assert smaller.layers[0].compute_output_shape((2, TIME, FEATURES))[-1] == 3
     assert [each.name for each in smaller.layers] == [each.name for each in model.layers]
     assert_same_answers(model, smaller)
+
+
+@pytest.mark.parametrize(("heads", "gone"), [(1, GONE), (3, [0, 2, 4])])
+def test_of_an_slstm_the_units_of_a_place_in_every_head_go_together(heads, gone):
+    layer, reader = layers.SLSTM(UNITS, heads, return_sequences=True), K.Dense(2)
+    model = keras.Sequential([keras.Input((TIME, FEATURES)), layer, reader])
+    randomise(model)
+    zero([(reader.kernel, 0, 0)], gone)
+    zero([(layer.cell.recurrent_kernel, 1, 0)], gone if heads == 1 else [0])  # (heads, units of a head, ...)
+    smaller = export.prune(model, sparsity=0.5, structure="units")
+    assert (smaller.layers[0].cell.units, smaller.layers[0].cell.heads) == (3, heads)
+    assert_same_answers(model, smaller)
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+def test_a_projected_lstm_loses_memory_and_keeps_its_width(coupled):
+    inputs = keras.Input((TIME, FEATURES))
+    layer = layers.PeepholeLSTM(UNITS, projection=UNITS, coupled=coupled, return_sequences=True, return_state=True)
+    sequences, hidden, memory = layer(inputs)
+    reader = K.Dense(2)
+    joined = K.Concatenate()([K.Flatten()(sequences), hidden, memory])
+    model = keras.Model(inputs, reader(joined))
+    randomise(model)
+    zero([(layer.cell.projection_kernel, 0, 0), (reader.kernel, 0, (TIME + 1) * UNITS)], GONE)
+    smaller = export.prune(model, sparsity=0.5, structure="units")
+    cell = smaller.get_layer(layer.name).cell
+    assert (cell.units, cell.projection) == (3, UNITS)
+    assert_same_answers(model, smaller)
+
+
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [
+        (lambda: layers.LayerNormLSTM(UNITS, name="kept"), "normalises its units together"),
+        (lambda: layers.EchoState(UNITS, seed=1, name="kept"), "has the reservoir that its seed gives"),
+    ],
+    ids=["LayerNormLSTM", "EchoState"],
+)
+def test_a_layer_whose_units_depend_on_each_other_says_why_it_keeps_them_and_reads_fewer(layer, why):
+    inputs = [keras.Input((TIME, FEATURES)), K.LSTM(UNITS, return_sequences=True, name="cut")]
+    model = keras.Sequential([*inputs, layer(), K.Dense(2)])
+    randomise(model)
+    silence(model.layers[0].cell, [(model.layers[1].cell.kernel, 0, 0)])
+    smaller = export.prune(model, sparsity=0.5, structure="units")
+    assert [each.units for each in (smaller.layers[0], smaller.layers[1].cell)] == [3, UNITS]
+    assert_same_answers(model, smaller)
+    with pytest.raises(SettingError, match=f"layers has 'kept', which {why}"):
+        export.prune(model, sparsity=0.5, structure="units", layers=["kept"])
+    alone = keras.Sequential([keras.Input((TIME, FEATURES)), layer(), K.Dense(2)])
+    with pytest.raises(SettingError, match=f"no recurrent layer whose units can be dropped; kept {why}"):
+        export.prune(alone, sparsity=0.5, structure="units")
 
 
 def test_each_direction_loses_its_own_units():
@@ -197,10 +256,6 @@ def decoding():
         (sharing, "shared is used more than once"),
         (decoding, "decoder starts from states that come from elsewhere"),
         (lambda: keras.Sequential([keras.Input((4,)), K.Dense(2)]), "no recurrent layer whose units can be dropped"),
-        (
-            lambda: keras.Sequential([keras.Input((TIME, FEATURES)), layers.PeepholeLSTM(4, projection=2), K.Dense(1)]),
-            "no recurrent layer whose units can be dropped",
-        ),
     ],
 )
 def test_a_layer_that_cannot_follow_is_named(make, message):
