@@ -55,7 +55,7 @@ def lstm(use, target):
     _check_use(use, target)
     _check_activation(cell.activation, keras.activations.tanh)
     _check_activation(cell.recurrent_activation, keras.activations.sigmoid)
-    return _run(use.layer, lambda: _lstm_weights(cell), LSTM)
+    return one_op(use.layer, lambda: _lstm_weights(cell), LSTM)
 
 
 @rule(PeepholeLSTMCell, format="tflite", unless=_another_is_quicker)
@@ -72,7 +72,7 @@ def peephole_lstm(use, target):
         projection = None if cell.projection is None else _value(cell.projection_kernel).T
         return _lstm_weights(cell, _value(cell.peephole), projection)
 
-    return _run(use.layer, weights, LSTM)
+    return one_op(use.layer, weights, LSTM)
 
 
 @rule(LayerNormLSTMCell, format="tflite")
@@ -97,7 +97,7 @@ def simple_rnn(use, target):
     def weights():
         return [_value(cell.kernel).T, _value(cell.recurrent_kernel).T, _bias(cell, cell.units)]
 
-    return _run(use.layer, weights, RNN)
+    return one_op(use.layer, weights, RNN)
 
 
 def _check_use(use, target):
@@ -146,8 +146,15 @@ def _value(variable):
         return keras.ops.convert_to_numpy(variable).astype("float32")
 
 
-def _run(layer, weights, marker):
-    """Return the `run` of a rule: `layer` as the op behind `marker`, whose states are the cell's."""
+def one_op(layer, weights, marker):
+    """Return the `run` of a rule that makes `layer` one of TFLite's own recurrent ops, which starts afresh every time.
+
+    Args:
+        layer: the layer, whose cell has the op's states.
+        weights: function that gives the op's inputs between the sequences and the states, a list of arrays, None for
+            what the cell has not; called in a trace, in which variables have no values.
+        marker: `zoo.export.tflite.fuse.LSTM` or `RNN`: UNIDIRECTIONAL_SEQUENCE_LSTM or UNIDIRECTIONAL_SEQUENCE_RNN.
+    """
     sizes = state_sizes(layer.cell)
 
     def run(sequences, initial_state, mask):
