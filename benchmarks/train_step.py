@@ -54,8 +54,9 @@ def contenders(features, units, steps):
         "GRUCell": recurrent(layers.GRUCell(units)),
         "LSTMCell": recurrent(layers.LSTMCell(units)),
         "VariationalDropout(GRUCell)": recurrent(layers.VariationalDropout(layers.GRUCell(units), 0.2, 0.2)),
-        "ResidualCell(LSTMCell)": recurrent(layers.ResidualCell(layers.LSTMCell(units))),
-        "StackedCells(2 LSTMCell)": recurrent(layers.StackedCells([layers.LSTMCell(units), layers.LSTMCell(units)])),
+        "StackedCells(LSTMCell, ResidualCell(LSTMCell))": recurrent(
+            layers.StackedCells([layers.LSTMCell(units), layers.ResidualCell(layers.LSTMCell(units))])
+        ),
         "AdditiveAttention(LSTMCell)": attentive(layers.AdditiveAttention),
         "DotAttention(LSTMCell)": attentive(layers.DotAttention),
     }
@@ -155,7 +156,7 @@ def main():
         rows.append(row := compare(shape, units, xla or backend == "jax"))
         print(f"{backend}{' with XLA' if xla else ''}, (batch, steps, features, units) = {(*shape, units)}")
         for name, value in row["ms"].items():
-            print(f"  {name:<34}{value:8.1f} ms{row['over_keras_lstm'][name]:8.2f} x keras LSTM", flush=True)
+            print(f"  {name:<52}{value:8.1f} ms{row['over_keras_lstm'][name]:8.2f} x keras LSTM", flush=True)
     compiled = "-xla" if xla and backend == "tensorflow" else ""
     record(f"train_step-{backend}{compiled}", {"rows": rows, "seeds": [0]})
 

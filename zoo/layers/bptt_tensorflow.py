@@ -41,15 +41,16 @@ def run_trained(step, inputs, fixed, carry, recur_weights, advance_weights, retu
             carry = step.advance(now, recurrent, carry, advance_weights)
             return t + 1, carry, before, recurrents, write_arrays(outputs, t, carry[-1:])
 
+        likes = step.recur(initial, recur_weights)
         start = (
             tf.constant(0),
             carry,
             time_arrays(initial, steps),
-            time_arrays(step.recur(initial, recur_weights), steps),
+            time_arrays(likes, steps),
             time_arrays(carry[-1:] if return_sequences else [], steps),
         )
-        _, final, *kept = while_steps(forward, steps, projected, start)
-        before, recurrents, outputs = [stack_arrays(arrays, projected) for arrays in kept]
+        _, final, before, recurrents, outputs = while_steps(forward, steps, projected, start)
+        only_added = False
 
         def gradient(*d_results):
             d_carry, d_outputs = list(d_results[: len(carry)]), d_results[len(carry) :]
@@ -58,11 +59,11 @@ def run_trained(step, inputs, fixed, carry, recur_weights, advance_weights, retu
                 t = steps - 1 - k
                 if return_sequences:
                     d_carry = [*d_carry[:-1], d_carry[-1] + tf.gather(d_outputs[0], t)]
-                now, states = at(t), [tf.gather(state, t) for state in before]
+                now, states = at(t), [array.read(t) for array in before]
                 previous = tf.zeros_like(d_carry[-1])  # only chosen or not: its value has no part in any derivative
                 sources = [
                     now["projected"],
-                    [tf.gather(r, t) for r in recurrents],
+                    [array.read(t) for array in recurrents],
                     [*states, previous],
                     advance_weights,
                 ]
@@ -71,26 +72,27 @@ def run_trained(step, inputs, fixed, carry, recur_weights, advance_weights, retu
                 )
                 d_states = vjp(lambda *s: step.recur(step.recall(list(s), now), recur_weights), states, d_recurrent)
                 d_carry = [*add_lists(d_carry[:-1], d_states), d_carry[-1]]
-                d_projected, d_recurrents = (
-                    write_arrays(d_projected, t, [d_now]),
-                    write_arrays(d_recurrents, t, d_recurrent),
-                )
+                nonlocal only_added  # to the projection: one array does for both
+                only_added = len(d_recurrent) == 1 and d_recurrent[0] is d_now
+                d_projected = write_arrays(d_projected, t, [d_now])
+                d_recurrents = d_recurrents if only_added else write_arrays(d_recurrents, t, d_recurrent)
                 return k + 1, d_carry, d_projected, d_recurrents, add_lists(d_weights, d_step_weights)
 
             start = (
                 tf.constant(0),
                 d_carry,
                 time_arrays([projected[0]], steps),
-                time_arrays([r[0] for r in recurrents], steps),
+                time_arrays(likes, steps),
                 [tf.zeros_like(w) for w in advance_weights],
             )
             _, d_carry, d_projected, d_recurrents, d_weights = while_steps(backward, steps, projected, start)
-            d_recurrents = stack_arrays(d_recurrents, projected)
-            recalled = step.recall(before, {**others, "fixed": fixed})
+            d_projected = stack_arrays(d_projected, projected)
+            d_recurrents = d_projected if only_added else stack_arrays(d_recurrents, projected)
+            recalled = step.recall(stack_arrays(before, projected), {**others, "fixed": fixed})
             d_recur_weights = recur_gradients(step.recur, recalled, recur_weights, d_recurrents, vjp)
-            return (*stack_arrays(d_projected, projected), *d_carry, *d_recur_weights, *d_weights)
+            return (*d_projected, *d_carry, *d_recur_weights, *d_weights)
 
-        return (*final, *outputs), gradient
+        return (*final, *stack_arrays(outputs, projected)), gradient
 
     results = loop(inputs["projected"], *carry, *recur_weights, *advance_weights)
     return list(results[: len(carry)]), results[len(carry)] if return_sequences else None
@@ -102,7 +104,7 @@ def _at(inputs, fixed, t):
 
 def time_arrays(likes, steps):
     """Return one empty array over time for each tensor in `likes`."""
-    return [tf.TensorArray(like.dtype, size=steps, element_shape=like.shape) for like in likes]
+    return [tf.TensorArray(like.dtype, size=steps, element_shape=like.shape, clear_after_read=False) for like in likes]
 
 
 def stack_arrays(arrays, timed):
