@@ -89,7 +89,7 @@ def run_in_chunks(folder, path, task, name=None):
     streaming = [entry["name"] for entry in card["models"] if "chunk" in entry]
     if name is None and not streaming:
         raise DataError("the bundle has no file that reads in chunks; export it with streaming")
-    path_of_model = contents.model_path(folder, card, name or streaming[0])
+    path_of_model = contents.model_path(folder, card, streaming[0] if name is None else name)
     session = Session(path_of_model)
     if not session.streams:
         raise DataError(

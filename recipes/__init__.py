@@ -1,6 +1,7 @@
 """Ready data, model and training for one task each; every recipe has the same shape."""
 
 import importlib
+import os
 
 from zoo.errors import DataError, SettingError
 
@@ -36,7 +37,7 @@ def get(name):
     Raises:
         SettingError: there is no recipe of that name.
     """
-    if name not in _RECIPES:
+    if not isinstance(name, str) or name not in _RECIPES:
         raise SettingError(f"there is no recipe {name!r}, expected one of {', '.join(_RECIPES)}.")
     return __getattr__(_RECIPES[name][0])
 
@@ -74,6 +75,8 @@ def read_model(path):
 
     from zoo import layers  # noqa: F401  registers the layers that the file names
 
+    if not str(path).endswith(".keras") or not os.path.isfile(path):
+        raise DataError(f"{path} is no .keras file, expected one, or the folder of a run that has model.keras.")
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError, KeyError) as error:

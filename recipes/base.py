@@ -7,11 +7,13 @@ import os
 import shutil
 import tempfile
 from dataclasses import asdict, field, fields
+from numbers import Integral, Real
 from pathlib import Path
 
 from zoo.errors import DataError, SettingError, TrainError
 from zoo.train.files import settle, write_json
 
+_FITS = {int: Integral, float: Real}  # what becomes a setting of this type: NumPy's numbers too
 _WRITTEN_WITH = ("recurrent-zoo", "keras", "tensorflow", "numpy")
 
 
@@ -68,8 +70,8 @@ class Recipe:
             value = getattr(self, each.name)
             if each.type is str and isinstance(value, os.PathLike):
                 value = os.fspath(value)
-            if each.type is float and type(value) is int:
-                value = float(value)
+            if isinstance(value, _FITS.get(each.type, ())) and not isinstance(value, bool):
+                value = each.type(value)
             object.__setattr__(self, each.name, value)  # frozen for everyone else
             _check(type(self).__name__, each, value)
 
@@ -80,11 +82,12 @@ class Recipe:
 
 def _check(recipe, each, value):
     least, above, choices = (each.metadata[key] for key in ("least", "above", "choices"))
+    most = 2**32 - 1 if each.name == "seed" else None  # what the generators of NumPy and Keras take
     expected = {int: "an int", float: "a float", bool: "a bool", str: "a string"}[each.type]
     if choices:
         expected = f"one of {', '.join(map(repr, choices))}"
     elif least is not None:
-        expected += f" of {least} or more"
+        expected += f" of {least} or more" if most is None else f" from {least} to {most}"
     elif above is not None:
         expected += f" above {above}"
     if (
@@ -93,6 +96,7 @@ def _check(recipe, each, value):
         or (least is not None and not value >= least)
         or (above is not None and not value > above)
         or value in (float("inf"), float("-inf"))
+        or (most is not None and value > most)
     ):
         raise SettingError(
             f"{recipe}: {each.name} is {value!r}, expected {expected} ({each.metadata['help']}); "

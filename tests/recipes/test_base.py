@@ -59,6 +59,13 @@ def test_whole_numbers_serve_as_fractions_and_paths_as_strings(tmp_path):
     assert type(toy.rate) is float
 
 
+def test_numbers_of_numpy_are_kept_as_pythons():
+    toy = Toy(units=np.int64(3), rate=np.float64(0.25))
+    assert (toy.units, toy.rate, type(toy.units), type(toy.rate)) == (3, 0.25, int, float)
+    with pytest.raises(SettingError, match=r"strict is .*True.*, expected a bool"):
+        Toy(strict=np.True_)
+
+
 def test_settings_do_not_change_afterwards():
     with pytest.raises(AttributeError):
         Toy().units = 3

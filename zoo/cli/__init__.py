@@ -39,6 +39,9 @@ def main(arguments=None):
         except BrokenPipeError:  # the reader, `head` for one, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it closes it
             return 1  # as typer does where it is the first to see it
+        except OSError as error:  # of a name too long, a folder that may not be read, a full disk
+            what = error if error.filename is None else f"{error.filename} cannot be used: {error.strerror}"
+            return _fail(f"{what}; name another file or folder, or make room.", 1)
         if status == _INTERRUPTED:  # typer makes this of Ctrl-C
             return _fail("interrupted; nothing was written.", status)
     return status or 0

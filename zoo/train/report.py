@@ -17,7 +17,7 @@ def read(folder):
     Raises:
         DataError: there is no diagnosis in it, or it is damaged.
     """
-    path = Path(folder).expanduser() / DIAGNOSIS
+    path = Path(folder).expanduser().absolute() / DIAGNOSIS
     if not path.is_file():
         path = path.parent.with_name(f"{path.parent.name}.unfinished") / DIAGNOSIS
     if not path.is_file():
