@@ -62,8 +62,15 @@ class Zoneout(CellWrapper):
 
     def draw_own_noise(self, steps, batch_size):
         """For each state bool (steps, batch, size), True where a unit keeps it; None where none does."""
+
+        def draw(size, rate):
+            drawn = keras.random.uniform((steps, batch_size, size), dtype="float32", seed=self._seeds)
+            # Reversed, as XLA would else draw all steps' numbers anew within each step: it moves into a loop what
+            # comes from the seed alone, but not past a reversal.
+            return ops.flip(drawn, axis=0) < rate
+
         return [
-            keras.random.uniform((steps, batch_size, size), dtype="float32", seed=self._seeds) < rate if rate else None
+            draw(size, rate) if rate else None
             for size, rate in zip(state_sizes(self), self._rate_of_state, strict=True)
         ]
 
