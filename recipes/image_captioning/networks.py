@@ -5,14 +5,14 @@ import json
 import keras
 import numpy as np
 
-from zoo.layers import AdditiveAttention, Annotation, AttentiveRecurrent, LSTMCell, PeepholeLSTM
-from zoo.recipes.device.beam_search import beam_search
+from zoo.layers import AdditiveAttention, Annotation, AttentiveRecurrent, LSTMCell, PeepholeLSTM, WordDropout
+from zoo.recipes.device.beam_search import UNKNOWN, beam_search
 from zoo.recipes.device.captions import STATES
 
 _PLACE = 16  # channels that a place of a frame is brought down to, before all places are read together
 
 
-def decoder(shape, labels, *, units, width, dropout):
+def decoder(shape, labels, *, units, width, dropout, word_dropout):
     """Return a `keras.Model` from features and the words up to now to the next words, with the attention.
 
         memory = relu(features W + b)                     (batch, places, width), b another at each place
@@ -31,6 +31,8 @@ def decoder(shape, labels, *, units, width, dropout):
         units: int, of the LSTM.
         width: int, of the memory, the embeddings and the network that scores places.
         dropout: float, share of the memory, the embeddings and the outputs that training drops.
+        word_dropout: float, share of the words before that training hides: what comes next is then told by the
+            picture, and not by what followed that word in the captions.
 
     Returns:
         Inputs "features" (batch, *shape) and "words" int32 (batch, time); outputs "logits" (batch, time,
@@ -49,6 +51,7 @@ def decoder(shape, labels, *, units, width, dropout):
     mean = layers.GlobalAveragePooling1D(name="mean")(memory)
     start = [dense(units, activation="tanh", name=name)(mean) for name in ("hidden", "cell")]
     x = Annotation(json.dumps(list(labels)), name="vocabulary")(words)
+    x = WordDropout(word_dropout, unknown=UNKNOWN, name="hide")(x)
     x = layers.Embedding(len(labels), width, name="embedding")(x)
     x = layers.Dropout(dropout, name="dropout_embedding")(x)
     attend = AttentiveRecurrent(

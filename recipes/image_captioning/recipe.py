@@ -59,6 +59,7 @@ class ImageCaptioning(Recipe):
     units: int = setting(128, "width of the LSTM", least=1)
     width: int = setting(64, "of the embeddings, of the memory and of the network that attends", least=1)
     dropout: float = setting(0.1, "share that training drops of memory, embeddings and outputs, under 1", least=0.0)
+    word_dropout: float = setting(0.5, "share of the words before that training hides, under 1", least=0.0)
     label_smoothing: float = setting(0.0, "share of the target that goes to all words alike, under 1", least=0.0)
     doubly_stochastic: float = setting(0.1, "weight of the loss that has attention cover all places", least=0.0)
     own_words: float = setting(0.0, "scheduled sampling: highest share of own words among those read, to 1", least=0.0)
@@ -74,7 +75,7 @@ class ImageCaptioning(Recipe):
 
     def __post_init__(self):
         super().__post_init__()
-        for name, most in (("dropout", 1), ("label_smoothing", 1), ("own_words", 1.001)):
+        for name, most in (("dropout", 1), ("word_dropout", 1), ("label_smoothing", 1), ("own_words", 1.001)):
             if getattr(self, name) >= most:
                 raise SettingError(
                     f"{type(self).__name__}: {name} is {getattr(self, name)}, expected a share under {most:g}."
@@ -119,7 +120,7 @@ class ImageCaptioning(Recipe):
     def _joined(self, encoder):
         from zoo.recipes.image_captioning import networks
 
-        options = {name: getattr(self, name) for name in ("units", "width", "dropout")}
+        options = {name: getattr(self, name) for name in ("units", "width", "dropout", "word_dropout")}
         return networks.join(encoder, networks.decoder(encoder.output_shape[1:], self.labels, **options))
 
     def train(self, *, callbacks=(), verbose="auto"):

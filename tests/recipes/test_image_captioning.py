@@ -89,7 +89,7 @@ def test_stepping_equals_the_whole_sequence(trained):
 def test_the_decoder_is_its_equations():
     """One step in NumPy, of weights drawn at random, against the docstring's equations."""
     labels, places, channels = ("", "s", "e", "u", "a", "b"), 4, 5
-    decoder = networks.decoder((places, channels), labels, units=3, width=2, dropout=0.5)
+    decoder = networks.decoder((places, channels), labels, units=3, width=2, dropout=0.5, word_dropout=0.2)
     random = np.random.default_rng(0)
     for weight in decoder.weights:
         weight.assign(random.normal(size=weight.shape))
