@@ -74,7 +74,7 @@ def check_names(names, option):
 
 def as_path(value, option, expected):
     """Return `value` as a Path; raise SettingError, which says what was `expected`, if it is none."""
-    if not isinstance(value, (str, os.PathLike)):
+    if not isinstance(value, (str, os.PathLike)) or "\0" in str(value):
         raise SettingError(f"{option} is {checks.shown(value)}; expected {expected}")
     return Path(value)
 
@@ -101,7 +101,7 @@ def check_path(path, suffix):
 
 def write(path, data):
     """Write the bytes `data` to `path`, whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    unfinished = path.with_name(f".{secrets.token_hex(8)}")  # no longer than the longest that a file may have
     try:
         unfinished.write_bytes(data)
         os.replace(unfinished, path)

@@ -10,11 +10,11 @@ import pytest
 from test_bundling import Pitch
 
 from zoo import export
-from zoo.errors import ZooError
+from zoo.errors import ExportError, SettingError, ZooError
 from zoo.export.session import Session
 
 EXAMPLES = np.random.default_rng(0).normal(size=(5, 6, 3)).astype("float32")
-WRONG = [3, 2.5, True, "native", "x" * 300, b"x", float("nan"), np.int64(3), EXAMPLES, [], {}, {"a": 1}, object()]
+WRONG = [3, 2.5, True, "native", "x" * 300, "\0", b"x", float("nan"), np.int64(3), EXAMPLES, [], {}, {"a": 1}, object()]
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,17 @@ def test_a_plan_is_overridden_by_a_dict_of_its_layers_alone(made, forms):
 def test_a_session_is_of_a_file_alone(path):
     with pytest.raises(ZooError):
         Session(path)
+
+
+def test_a_name_that_the_file_system_refuses_leaves_nothing(made, tmp_path):
+    model, _ = made
+    long = tmp_path / f"{'x' * 300}.tflite"
+    with pytest.raises(ExportError, match="could not be written: File name too long"):
+        export.to_tflite(model, long)
+    with pytest.raises(SettingError, match="cannot be created: File name too long"):
+        export.bundle(Pitch(), model, tmp_path / ("x" * 300))
+    assert export.to_tflite(model, tmp_path / f"{'x' * 248}.tflite").is_file()  # as long as a name may be
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_folder_where_a_file_is_expected_and_the_other_way_round_are_refused(made, tmp_path):
