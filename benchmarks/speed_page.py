@@ -105,46 +105,54 @@ def echo():
     return table(head, cells)
 
 
+def origin(name):
+    """Say what wrote a result, where and when."""
+    about = load(name)
+    machine = about["machine"]
+    script = about["command"].removeprefix("python ").split()[0]
+    return f"`{script}`, {machine['cores']} cores of {machine['cpu']}, {about['date']}"
+
+
 def page():
     """Return the text of the page."""
-    about = load("train_step-jax")
-    versions = about["versions"]
+    versions = load("train_step-jax")["versions"]
     return f"""# Speed
 
-Both sides of every comparison ran in one process, in turns, on {about["machine"]["cores"]} cores of an
-{about["machine"]["cpu"]} ({about["date"]}; TensorFlow {versions["tensorflow"]}, JAX {versions["jax"]},
-Keras {versions["keras"]}, torch {versions["torch"]}). Nothing here was measured on a GPU or on ARM.
-`python benchmarks/speed_page.py` writes this page from [results](results).
+Both sides of every comparison ran in one process, in turns. Other processors order them differently; nothing here was
+measured on a GPU or on ARM. TensorFlow {versions["tensorflow"]}, JAX {versions["jax"]}, Keras {versions["keras"]},
+torch {versions["torch"]}. `python benchmarks/speed_page.py` writes this page from [results](results).
 
 ## A training step
 
 Forward, backward and update of one layer with the outputs of all steps, as a multiple of the time of
 `keras.layers.LSTM` on the same backend; below 1 is quicker. In brackets how many times as fast it is as the same cell
 in `keras.layers.RNN`, where that can run it: `BatchNormLSTM` and attention need their own layer, and on JAX no cell
-that draws noise trains there. A cell stands for `Recurrent` over it. `torch LSTM` is `torch.nn.LSTM`. By
-`benchmarks/train_step.py`.
+that draws noise trains there. A cell stands for `Recurrent` over it. `torch LSTM` is `torch.nn.LSTM`.
+({origin("train_step-jax")})
 
 {training()}
 
 ## Long sequences
 
 `PeepholeLSTM(64)`, a batch of 8: time of a training step, and how far it raises the memory of the process, with and
-without `checkpoint_every`. By `benchmarks/scaling.py`.
+without `checkpoint_every`.
+({origin("scaling-jax")})
 
 {scaling()}
 
 ## Exported files
 
 One layer in float32, batch 1, one thread: how many times as fast our file runs as Keras' own export of the same model
-(for TFLite with a static signature); of layers that Keras does not have, as its export of ours. By
-`benchmarks/export_latency.py`.
+(for TFLite with a static signature); of layers that Keras does not have, as its export of ours.
+({origin("export_latency")})
 
 {export()}
 
 ## Forms in TFLite
 
 The quickest form of one layer on this machine, and how many times as fast as the loop it is: batch 1, one thread. Other
-kernels, a phone's say, may order them differently. By `benchmarks/forms.py`.
+kernels, a phone's say, may order them differently.
+({origin("tflite_forms")})
 
 {forms()}
 
@@ -155,7 +163,8 @@ An unrolled file holds a copy of the step for each time step. So many KiB more t
 ## Echo state network
 
 1,000 units, 10,000 steps of Mackey-Glass: fit on the first half, predict the second, against reservoirpy; the error is
-the normalised root mean square. By `benchmarks/echo_state.py`.
+the normalised root mean square.
+({origin("echo_state")})
 
 {echo()}
 """
