@@ -55,8 +55,24 @@ def test_what_cannot_be_batched_is_refused():
         train.BucketBatches([], np.zeros(0), batch_size=1, seed=0)
     with pytest.raises(DataError, match="1 sequences and 2 targets"):
         train.BucketBatches([np.zeros(3)], np.zeros(2), batch_size=1, seed=0)
-    with pytest.raises(SettingError, match="buckets=0"):
-        made(buckets=0)
+
+
+@pytest.mark.parametrize("name", ["buckets", "batch_size", "seed"])
+@pytest.mark.parametrize("value", [-1, 2.5, "4", True, None])
+def test_numbers_that_are_not_whole_are_refused_by_name(name, value):
+    with pytest.raises(SettingError, match=f"{name} is {value!r}; expected a whole number"):
+        made(**{name: value})
+    if name != "buckets":
+        with pytest.raises(SettingError, match=f"{name} is {value!r}; expected a whole number"):
+            train.ArrayBatches(np.zeros((4, 2)), **{"batch_size": 2, "seed": 0, name: value})
+
+
+def test_whole_numbers_of_numpy_are_as_good_as_pythons():
+    (_, one), (_, two) = made(), made(batch_size=np.int64(8), seed=np.uint8(4), buckets=np.int32(6))
+    np.testing.assert_array_equal(one[0][0], two[0][0])
+    assert [type(value) for value in (two.batch_size, two.seed)] == [int, int]
+    with pytest.raises(SettingError, match="keep is 0; expected a whole number"):
+        train.Resume("folder", keep=0)
 
 
 def test_features_are_computed_once_for_each_key(tmp_path):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from zoo import checks
 from zoo.errors import SettingError
 
 
@@ -14,12 +15,15 @@ class EpochBatches(keras.utils.PyDataset):
     where its own `__init__` ends. `together` tells it, from then on, which epoch begins.
 
     Args:
-        seed: int, of the orders.
+        seed: int of at least 0, of the orders.
+
+    Raises:
+        SettingError: a seed that is none.
     """
 
     def __init__(self, seed):
         super().__init__()
-        self.seed, self.epoch = seed, None
+        self.seed, self.epoch = checks.whole(seed, "seed", least=0), None
 
     def begin(self, epoch):
         """Arrange the batches of an epoch, counted from 0."""
@@ -43,7 +47,7 @@ class ArrayBatches(EpochBatches):
 
     def __init__(self, *arrays, batch_size, seed):
         super().__init__(seed)
-        self.arrays, self.batch_size = arrays, batch_size
+        self.arrays, self.batch_size = arrays, checks.whole(batch_size, "batch_size")
         self.begin(0)
 
     def arrange(self, random):

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from zoo.errors import DataError, SettingError
+from zoo import checks
+from zoo.errors import DataError
 from zoo.train.batches import EpochBatches
 
 
@@ -25,7 +26,7 @@ class BucketBatches(EpochBatches):
 
     Raises:
         DataError: there is no sequence, or not as many targets.
-        SettingError: `batch_size` or `buckets` is below 1.
+        SettingError: `batch_size`, `buckets` or `seed` is no whole number, or too small.
     """
 
     def __init__(self, sequences, targets, *, batch_size, seed, buckets=6, padding=0.0):
@@ -34,9 +35,8 @@ class BucketBatches(EpochBatches):
             raise DataError(
                 f"received {len(sequences)} sequences and {len(targets)} targets, expected as many of both."
             )
-        if batch_size < 1 or buckets < 1:
-            raise SettingError(f"received batch_size={batch_size!r}, buckets={buckets!r}, expected 1 or more.")
-        self.sequences, self.targets, self.batch_size, self.padding = sequences, targets, batch_size, padding
+        self.batch_size, buckets = checks.whole(batch_size, "batch_size"), checks.whole(buckets, "buckets")
+        self.sequences, self.targets, self.padding = sequences, targets, padding
         steps = np.array([len(one) for one in sequences])
         edges = np.quantile(steps, np.arange(1, buckets + 1) / buckets, method="higher")
         self.lengths = np.unique(np.maximum(edges, 1).astype(int))

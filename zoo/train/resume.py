@@ -2,6 +2,7 @@
 
 import keras
 
+from zoo import checks
 from zoo.errors import SettingError
 from zoo.train import checkpoint_files, state
 from zoo.train.batches import JoinedCallback
@@ -43,9 +44,8 @@ class Resume(JoinedCallback):
 
     def __init__(self, folder, *, every=0, keep=3):
         super().__init__()
-        if every < 0 or keep < 1:
-            raise SettingError(f"Resume: received every={every!r}, keep={keep!r}; expected every >= 0 and keep >= 1.")
-        self.folder, self.every, self.keep = folder, every, keep
+        self.every, self.keep = checks.whole(every, "every", least=0), checks.whole(keep, "keep")
+        self.folder = folder
         self.resumed_at = None  # (epochs, batches of the next) behind the checkpoint that training went on from
         self._skip, self._metrics = 0, None
 
