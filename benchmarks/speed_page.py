@@ -127,7 +127,8 @@ torch {versions["torch"]}. `python benchmarks/speed_page.py` writes this page fr
 Forward, backward and update of one layer with the outputs of all steps, as a multiple of the time of
 `keras.layers.LSTM` on the same backend; below 1 is quicker. In brackets how many times as fast it is as the same cell
 in `keras.layers.RNN`, where that can run it: `BatchNormLSTM` and attention need their own layer, and on JAX no cell
-that draws noise trains there. A cell stands for `Recurrent` over it. `torch LSTM` is `torch.nn.LSTM`.
+that draws noise trains there. A cell stands for `Recurrent` over it. `torch LSTM` is `torch.nn.LSTM`. On TensorFlow
+without a GPU Keras leaves XLA off unless told otherwise: `model.compile(..., jit_compile=True)`.
 ({origin("train_step-jax")})
 
 {training()}
