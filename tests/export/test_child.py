@@ -201,13 +201,15 @@ options.write(pathlib.Path(sys.argv[1]), b"half")
 
 def test_a_killed_bundle_leaves_nothing_under_the_name(tmp_path):
     code = """
-import os, pathlib, signal, sys
+import dataclasses, os, signal, sys
+import keras
 from zoo.export import bundling
 def fill(folder, *_):
     (folder / "card.json").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 bundling._fill = fill
-bundling.bundle(None, None, sys.argv[1])
+recipe = dataclasses.dataclass(type("Recipe", (), dict.fromkeys(bundling.FACE, "some")))()
+bundling.bundle(recipe, keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]), sys.argv[1])
 """
     path = tmp_path / "bundle"
     assert subprocess.run([sys.executable, "-c", code, path]).returncode == -signal.SIGKILL
