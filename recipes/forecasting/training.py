@@ -9,7 +9,8 @@ from keras import ops
 from zoo.errors import DataError
 from zoo.layers import RidgeReadout
 from zoo.recipes.forecasting.networks import SCALED
-from zoo.train import EpochBatches, together
+from zoo.train import EpochBatches, share, together
+from zoo.train.shared_batches import predict_batch
 
 _STEADY, _FALL = 3, 0.8  # epochs of the first learning rate; its share from each epoch to the next, as SegRNN has it
 _BLOCK = 1024  # windows
@@ -71,7 +72,7 @@ def fit(recipe, learner, loss, callbacks, verbose, *, windows=Windows):
     best = keras.callbacks.EarlyStopping("val_loss", patience=recipe.epochs, restore_best_weights=True)
     batches = windows(recipe, "train", shuffle=True)
     return learner.fit(
-        batches,
+        share(batches),
         epochs=recipe.epochs,
         validation_data=windows(recipe, "validation", shuffle=False),
         callbacks=together(batches, falling, best, *callbacks),
@@ -117,7 +118,7 @@ def measure_quantiles(recipe, model):
     learner, layer, errors = scaled_model(model), model.get_layer("quantiles"), []
     validation = Windows(recipe, "validation", shuffle=False)
     for past, future in (validation[number] for number in range(len(validation))):
-        learnt = learner.predict_on_batch(past)
+        learnt = predict_batch(learner, past)
         errors.append((future - learnt[:, -2:-1]) / learnt[:, -1:] - learnt[:, :-2])
     errors = np.concatenate(errors)
     with warnings.catch_warnings():

@@ -10,6 +10,7 @@ import numpy as np
 from zoo.data.catalogue import CACHE_VARIABLE
 from zoo.errors import DataError
 from zoo.recipes.image_captioning import encoders
+from zoo.train.shared_batches import predict_batch
 
 _BATCH = 32  # pictures
 _VERSION = "1"  # of what the files hold: raise it when features of the same pictures change
@@ -59,7 +60,7 @@ def _compute(encoder, pictures, read, path):
     stored = np.lib.format.open_memmap(path, "w+", np.float16, (len(pictures), *encoder.output_shape[1:]))
     for start in range(0, len(pictures), _BATCH):
         batch = np.stack([read(picture) for picture in pictures[start : start + _BATCH]]).astype(np.float32)
-        stored[start : start + len(batch)] = encoder.predict_on_batch(batch)
+        stored[start : start + len(batch)] = predict_batch(encoder, batch)
     stored.flush()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from zoo.layers import AdditiveAttention, Annotation, AttentiveRecurrent, LSTMCell, PeepholeLSTM, WordDropout
 from zoo.recipes.device.beam_search import UNKNOWN, beam_search
 from zoo.recipes.device.captions import STATES
+from zoo.train.shared_batches import predict_batch
 
 _PLACE = 16  # channels that a place of a frame is brought down to, before all places are read together
 
@@ -161,12 +162,12 @@ def renew(reader, model):
 
 def search(reader, step, given, *, beam, length, penalty):
     """Return the sentences that `beam_search` finds for each row of {input: array}, by the models of `halves`."""
-    seen = {name: np.asarray(value) for name, value in reader.predict_on_batch(given).items()}
+    seen = {name: np.asarray(value) for name, value in predict_batch(reader, given).items()}
     states = {name: seen.pop(name) for name in STATES}
 
     def once(words, of, states):
-        said = step.predict_on_batch(
-            {"word": words[:, None], **{name: value[of] for name, value in seen.items()}, **states}
+        said = predict_batch(
+            step, {"word": words[:, None], **{name: value[of] for name, value in seen.items()}, **states}
         )
         return said["probabilities"], said["attention"], {name: said[f"new_{name}"] for name in STATES}
 

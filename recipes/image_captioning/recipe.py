@@ -139,7 +139,7 @@ class ImageCaptioning(Recipe):
         import keras
 
         from zoo.recipes.image_captioning import networks, training
-        from zoo.train import together
+        from zoo.train import share, together
 
         keras.utils.set_random_seed(self.seed)
         model = self.model()
@@ -158,7 +158,7 @@ class ImageCaptioning(Recipe):
         best = keras.callbacks.EarlyStopping("val_cider", mode="max", patience=self.epochs, restore_best_weights=True)
         ramp = [training.Ramp(own, self.own_words)] if own is not None else []
         history = network.fit(
-            batches,
+            share(batches),
             epochs=self.epochs,
             validation_data=self._batches(model, "validation"),
             callbacks=together(batches, *ramp, training.Score(self._cider(model)), best, *callbacks),

@@ -136,7 +136,7 @@ class KeywordSpotting(Recipe):
         """
         import keras
 
-        from zoo.train import ArrayBatches, together
+        from zoo.train import ArrayBatches, share, together
 
         keras.utils.set_random_seed(self.seed)
         samples, labels = self._training_clips()
@@ -156,7 +156,7 @@ class KeywordSpotting(Recipe):
         best = keras.callbacks.EarlyStopping("val_loss", patience=self.epochs, restore_best_weights=True)
         validation, expected = self.load().select("validation")
         history = model.fit(
-            batches,
+            share(batches),
             epochs=self.epochs,
             validation_data=(validation, words[expected]),
             validation_batch_size=self.batch_size,

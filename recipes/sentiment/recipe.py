@@ -199,7 +199,7 @@ class Sentiment(Recipe):
         import keras
 
         from zoo.recipes.sentiment.training import Batches
-        from zoo.train import together
+        from zoo.train import share, together
 
         keras.utils.set_random_seed(self.seed)
         classes = np.eye(len(self.labels), dtype=np.float32)
@@ -221,7 +221,7 @@ class Sentiment(Recipe):
         weights = len(labels) / (len(classes) * np.bincount(labels)) if self.balance else np.ones(len(classes))
         validation, expected = self.load().select("validation")
         history = network.fit(
-            batches,
+            share(batches),
             epochs=self.epochs,
             class_weight=dict(enumerate(map(float, weights))),
             validation_data=(self.encode(validation), classes[expected]),

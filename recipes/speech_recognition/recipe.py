@@ -146,7 +146,7 @@ class SpeechRecognition(Recipe):
         import keras
 
         from zoo.recipes.speech_recognition import networks, training
-        from zoo.train import together
+        from zoo.train import share, together
 
         keras.utils.set_random_seed(self.seed)
         batches, validation = self._batches()
@@ -166,7 +166,7 @@ class SpeechRecognition(Recipe):
         )
         errors = training.ErrorRate(validation, self._error_rate, lambda classes: device.spell(classes, self.labels))
         history = network.fit(
-            batches,
+            share(batches),
             epochs=self.epochs,
             callbacks=together(batches, errors, best, *callbacks),
             shuffle=False,

@@ -7,6 +7,7 @@ from keras import ops
 from zoo.layers import AudioAugment
 from zoo.recipes.speech_recognition import device
 from zoo.train import EpochBatches
+from zoo.train.shared_batches import predict_batch
 
 BUCKETS = 6  # lengths that batches come in: a backend compiles once for each
 _ROUND = 8  # frames
@@ -131,7 +132,7 @@ class ErrorRate(keras.callbacks.Callback):
         heard = {}  # by utterance, as some fill up several batches
         for index in range(len(self.batches)):
             x, _ = self.batches[index]
-            outputs = ops.convert_to_numpy(self.model.predict_on_batch(x))
+            outputs = ops.convert_to_numpy(predict_batch(self.model, x))
             heard |= {
                 row: self.spell(device.collapse(one))
                 for row, one in zip(self.batches.rows(index), outputs, strict=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,8 +42,9 @@ def train(context: typer.Context):
 
 
 def _command(name, recipe):
-    def command(out, checkpoint_every, tensorboard, **settings):
-        _train(recipe(**settings), out, every=checkpoint_every, tensorboard=tensorboard)
+    def command(out, checkpoint_every, tensorboard, devices, wait, **settings):
+        with _shared_out(out, devices, wait) as (folder, cluster):
+            _train(recipe(**settings), folder, cluster, every=checkpoint_every, tensorboard=tensorboard)
 
     parameters = dict(_OF_THE_RUN)
     for each in dataclasses.fields(recipe):
@@ -77,6 +79,18 @@ _OF_THE_RUN = {  # options of every recipe: (annotation, default)
         0,
     ),
     "tensorboard": (Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")], False),
+    "devices": (
+        Annotated[
+            str,
+            typer.Option(
+                help="How many devices of this machine share each batch, all, or cluster for the machines that the "
+                "environment describes.",
+                metavar="NUMBER|all|cluster",
+            ),
+        ],
+        "1",
+    ),
+    "wait": (Annotated[float, typer.Option(help="Seconds until all workers of a cluster must have come.")], 60.0),
 }
 
 
@@ -93,13 +107,33 @@ def _parser(kind, expected):
 _NUMBERS = {int: _parser(int, "a whole number"), float: _parser(float, "a number")}
 
 
-def _train(recipe, out, *, every, tensorboard):
-    from zoo.recipes.base import check_new, write_run
-    from zoo.train.run_folder import RunFolder
+@contextmanager
+def _shared_out(out, devices, wait):
+    """Share training out; yield the folder to write to and the cluster, if there is one.
+
+    Workers but the chief write to a folder that is removed: all train alike, and one run is what stays.
+    """
+    from zoo.recipes.base import check_new
+    from zoo.train.many_devices import distributed
 
     check_new(out)
-    with RunFolder(out, recipe) as run:
-        if not run.finished:
+    with distributed(int(devices) if devices.isdigit() else devices, wait=wait) as sharing:
+        if sharing.chief:
+            yield out, sharing.cluster
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                yield Path(folder, out.name), sharing.cluster
+
+
+def _train(recipe, out, cluster, *, every, tensorboard):
+    from zoo.recipes.base import write_run
+    from zoo.train.run_folder import RunFolder
+
+    with RunFolder(out, recipe, cluster=cluster) as run:
+        finished = run.finished
+        if cluster:
+            finished, *_ = cluster.exchange(finished)
+        if not finished:
             if run.resumable:
                 console().print(f"going on from the last checkpoint in {run.path}", highlight=False, soft_wrap=True)
             try:
@@ -111,6 +145,8 @@ def _train(recipe, out, *, every, tensorboard):
                 if run.resumable:
                     raise Interrupted(f"interrupted; the same command goes on from {run.path}.") from None
                 raise
+        if cluster and not cluster.chief:
+            return
         scores = json.loads((run.path / "scores.json").read_text(encoding="utf-8"))
         run.finish()
     print_scores(scores)

@@ -5,6 +5,7 @@ import importlib
 _MODULES = {  # name: the file that has it
     "ArrayBatches": "batches",
     "BucketBatches": "bucket_batches",
+    "Cluster": "cluster",
     "Diagnosis": "diagnosis",
     "EpochBatches": "batches",
     "NoisyAdam": "gradient_noise",
@@ -13,7 +14,10 @@ _MODULES = {  # name: the file that has it
     "RTRL": "rtrl",
     "Resume": "resume",
     "TruncatedBPTT": "truncated_bptt",
+    "distributed": "many_devices",
     "kept": "feature_cache",
+    "share": "shared_batches",
+    "share_files": "shared_batches",
     "together": "batches",
 }
 __all__ = list(_MODULES)

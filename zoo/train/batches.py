@@ -5,6 +5,7 @@ import numpy as np
 
 from zoo import checks
 from zoo.errors import SettingError
+from zoo.train.sharing import current
 
 
 class EpochBatches(keras.utils.PyDataset):
@@ -100,7 +101,8 @@ def together(batches, *callbacks):
     """
     last = [one for one in callbacks if getattr(one, "after_others", False)]
     first = [one for one in callbacks if one not in last]
-    ordered = [_Epochs(batches), *first, keras.callbacks.History(), *last]
+    agreed = [_Agreed()] if current().cluster else []
+    ordered = [_Epochs(batches), *first, keras.callbacks.History(), *agreed, *last]
     for number, one in enumerate(ordered):
         if hasattr(one, "join"):
             one.join(ordered[:number])
@@ -108,11 +110,37 @@ def together(batches, *callbacks):
 
 
 class _Epochs(keras.callbacks.Callback):
-    """Tells batches which epoch begins; Keras tells them only that one does."""
+    """Tells batches which epoch begins, where Keras tells only that one does; and what shares them out, where it is."""
 
     def __init__(self, batches):
         super().__init__()
-        self.batches = batches
+        self.batches, self._sharing = batches, current()
+
+    def set_model(self, model):
+        super().set_model(model)
+        self._sharing.prepare(model)
+
+    def on_train_begin(self, logs=None):
+        self._sharing.begin(self.model, epochs=self.params["epochs"], batches=self.params["steps"])
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.begin(epoch)
+        self._sharing.in_batches(True)
+
+    def on_test_begin(self, logs=None):
+        self._sharing.in_batches(False)
+        self._sharing.settle(self.model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.on_test_begin()
+        self._sharing.average(logs)
+
+    def on_train_end(self, logs=None):
+        self._sharing.release(self.model)
+
+
+class _Agreed(keras.callbacks.Callback):
+    """Stops training on all workers of a cluster when a callback of one has stopped it."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = any(current().cluster.exchange(bool(self.model.stop_training)))

@@ -1,6 +1,7 @@
 """Checkpoints as files: whole or not there at all, each named by its place in training and the hash of its content."""
 
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -42,8 +43,7 @@ def write(folder, epoch, batch, notes, arrays, *, keep):
         folder.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=_UNFINISHED, dir=folder)
         with os.fdopen(handle, "wb") as file:
-            text = np.frombuffer(json.dumps(notes).encode(), np.uint8)
-            np.savez(file, **{_NOTES: text}, **{str(place): array for place, array in enumerate(arrays)})
+            _put(file, notes, arrays)
             file.flush()
             os.fsync(file.fileno())
         path = folder / f"{epoch:06}-{batch:08}-{_hash(temporary)}.npz"
@@ -73,12 +73,37 @@ def read_newest(folder):
         try:
             if _hash(path) != path.stem.rpartition("-")[2]:
                 raise ValueError("its content has another hash than its name")
-            with np.load(path, allow_pickle=False) as held:
-                notes = json.loads(held[_NOTES].tobytes())
-                return notes, [held[str(place)] for place in range(len(held.files) - 1)]
+            return _get(path)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             warnings.warn(f"the checkpoint {path} is damaged and passed over: {error}", ZooWarning, stacklevel=2)
     return None
+
+
+def read_newest_of_chief(folder, cluster):
+    """Return what `read_newest` finds where the chief of a cluster is; all workers call this together.
+
+    Args:
+        folder: the chief's; that of the others is not looked at.
+        cluster: `zoo.train.cluster.Cluster`, or None where there is one process alone.
+    """
+    if cluster is None:
+        return read_newest(folder)
+    content = io.BytesIO()
+    if cluster.chief and (found := read_newest(folder)):
+        _put(content, *found)
+    content = cluster.from_chief(content.getvalue())
+    return _get(io.BytesIO(content)) if content else None
+
+
+def _put(file, notes, arrays):
+    text = np.frombuffer(json.dumps(notes).encode(), np.uint8)
+    np.savez(file, **{_NOTES: text}, **{str(place): array for place, array in enumerate(arrays)})
+
+
+def _get(file):
+    with np.load(file, allow_pickle=False) as held:
+        notes = json.loads(held[_NOTES].tobytes())
+        return notes, [held[str(place)] for place in range(len(held.files) - 1)]
 
 
 def _found(folder):

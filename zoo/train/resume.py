@@ -6,6 +6,7 @@ from zoo import checks
 from zoo.errors import SettingError
 from zoo.train import checkpoint_files, state
 from zoo.train.batches import JoinedCallback
+from zoo.train.sharing import current
 
 
 class Resume(JoinedCallback):
@@ -17,6 +18,8 @@ class Resume(JoinedCallback):
     two methods: `get_state()`, of numbers, strings, lists, dicts and arrays, and `set_state(state)`.
 
     Pass it to `keras.Model.fit` through `zoo.train.together`, and `shuffle=False`: the batches have their own order.
+
+    Within `zoo.train.distributed` the chief alone reads and writes them, and tells the other workers what it has read.
 
     Args:
         folder: of the checkpoints, for one run alone.
@@ -55,7 +58,7 @@ class Resume(JoinedCallback):
                 f"Resume: received every={self.every} and a model of steps_per_execution="
                 f"{self.model.steps_per_execution}; expected every=0, or a model that takes one step at a time."
             )
-        found = checkpoint_files.read_newest(self.folder)
+        found = checkpoint_files.read_newest_of_chief(self.folder, current().cluster)
         if found is None:
             return
         (place, notes), arrays = found
@@ -73,16 +76,17 @@ class Resume(JoinedCallback):
         """Let the first batches of the epoch go by untouched, as they were learnt from before the checkpoint."""
         model, learn, backend = self.model, self.model.train_function, keras.backend.backend()
 
-        def step(*arguments):  # (state, batch) on JAX, else (batch,), which on TensorFlow is an iterator yet
-            batch = next(*arguments) if backend == "tensorflow" else None
+        def step(*arguments):  # (state, batch) on JAX, else (batch,); a batch may yet be an iterator, as Keras has it
+            batch = next(arguments[-1]) if hasattr(arguments[-1], "__next__") else None
             self._skip -= 1
             if self._skip == 0:
                 model.train_function = learn
-                if batch is not None:  # Keras would build the metrics within the next step
+                if len(model.metrics_variables) < len(self._metrics):  # Keras would build them within the next step
                     x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
                     outputs = model.compute_output_spec(x)  # and no call, from which layers could draw
                     outputs = keras.tree.map_structure(lambda one: keras.ops.zeros(one.shape, one.dtype), outputs)
                     model.compute_metrics(x, y, outputs, weight)
+                if backend == "tensorflow":
                     self._set_metrics()
             return ({}, arguments[0]) if backend == "jax" else {}
 
@@ -110,6 +114,8 @@ class Resume(JoinedCallback):
         self._save(epoch + 1, 0)
 
     def _save(self, epoch, batch):
+        if not current().chief:
+            return
         notes, arrays = state.gather(self.model, self.others)
         place = {"epoch": epoch, "batch": batch, "stopped": bool(self.model.stop_training)}
         checkpoint_files.write(self.folder, epoch, batch, [place, notes], arrays, keep=self.keep)

@@ -35,15 +35,17 @@ class RunFolder:
     Args:
         folder: the final one, which must not exist yet.
         recipe: with its settings; its data is read.
+        cluster: the `zoo.train.Cluster` whose workers train it together, each with a folder of its own, or None.
 
     Raises:
-        SettingError: the unfinished folder is of other settings, or another process trains into it.
-        DataError: it is of other data or versions, or is damaged.
+        SettingError: the unfinished folder is of other settings, or another process trains into it; or the workers of
+            the cluster are of different settings.
+        DataError: it is of other data or versions, or is damaged; or the workers are of different ones.
     """
 
-    def __init__(self, folder, recipe):
+    def __init__(self, folder, recipe, *, cluster=None):
         self.final = Path(folder).expanduser().absolute()
-        self.path = self.final.with_name(f"{self.final.name}.unfinished")
+        self.path, self._cluster = self.final.with_name(f"{self.final.name}.unfinished"), cluster
         self._description = {
             "recipe": recipe.name,
             "settings": asdict(recipe),
@@ -55,6 +57,9 @@ class RunFolder:
     def __enter__(self):
         import keras
 
+        self._description["versions"]["backend"] = keras.backend.backend()
+        if self._cluster:
+            self._cluster.agree(self._description | {"versions": self._computing(self._description["versions"])})
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.path, os.O_RDONLY)
         try:
@@ -64,7 +69,6 @@ class RunFolder:
             raise SettingError(
                 f"another process trains into {self.path}: wait for it, or name another folder."
             ) from None
-        self._description["versions"]["backend"] = keras.backend.backend()
         try:
             sessions = self._sessions()
         except BaseException:
@@ -141,15 +145,19 @@ class RunFolder:
         before = self._written()
         for name, error in _DECIDING.items():
             was, now = before[name], self._description[name]
-            if name == "versions":  # those that this run computes with
-                used = ("recurrent-zoo", "keras", "numpy", "backend", self._description[name]["backend"])
-                was, now = ({key: those.get(key) for key in used} for those in (was, now))
+            if name == "versions":
+                was, now = map(self._computing, (was, now))
             if was != now:
                 raise error(
                     f"{self.path} is a run of {_difference(name, was, now)}: go on as it was begun, choose another "
                     "name, or remove that folder to begin anew."
                 )
         return before["sessions"]
+
+    def _computing(self, versions):
+        """Return, of all versions, those that this run computes with."""
+        used = ("recurrent-zoo", "keras", "numpy", "backend", self._description["versions"]["backend"])
+        return {key: versions.get(key) for key in used}
 
     def _written(self):
         path = self.path / DESCRIPTION

@@ -8,6 +8,7 @@ from keras import ops
 
 from zoo.errors import SettingError
 from zoo.layers.cell import check_units
+from zoo.train.sharing import current
 from zoo.train.windows import Windows
 
 _PROBED = 4  # steps of each of the two windows that are compared with one before the first training
@@ -108,7 +109,7 @@ class TruncatedBPTT(keras.Model):
 
         Raises:
             DataError: no sequences, lengths or shapes that do not fit, NaN or infinity.
-            SettingError: the model is another one in windows.
+            SettingError: the model is another one in windows, or training is shared out over devices.
         """
         unknown = set(options) - {"initial_epoch"}
         if unknown:
@@ -116,6 +117,8 @@ class TruncatedBPTT(keras.Model):
                 f"fit got {', '.join(sorted(unknown))}; windows are neither shuffled, split nor batched anew: "
                 "expected sample_weight, epochs, initial_epoch, validation_data, callbacks, verbose"
             )
+        if current().devices > 1:
+            raise SettingError("TruncatedBPTT trains on one device: leave `distributed` for it.")
         windows = self.windows(x, y, sample_weight)
         if validation_data is not None:
             validation_data = self.windows(*validation_data)
