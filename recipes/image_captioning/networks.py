@@ -5,8 +5,8 @@ import json
 import keras
 import numpy as np
 
-from zoo.layers import AdditiveAttention, Annotation, AttentiveRecurrent, LSTMCell, PeepholeLSTM, WordDropout
-from zoo.recipes.device.beam_search import UNKNOWN, beam_search
+from zoo.layers import AdditiveAttention, Annotation, AttentiveRecurrent, LSTMCell, PeepholeLSTM
+from zoo.recipes.device.beam_search import beam_search
 from zoo.recipes.device.captions import STATES
 from zoo.train.shared_batches import predict_batch
 
@@ -52,8 +52,8 @@ def decoder(shape, labels, *, units, width, dropout, word_dropout):
     mean = layers.GlobalAveragePooling1D(name="mean")(memory)
     start = [dense(units, activation="tanh", name=name)(mean) for name in ("hidden", "cell")]
     x = Annotation(json.dumps(list(labels)), name="vocabulary")(words)
-    x = WordDropout(word_dropout, unknown=UNKNOWN, name="hide")(x)
     x = layers.Embedding(len(labels), width, name="embedding")(x)
+    x = layers.Dropout(word_dropout, noise_shape=(None, None, 1), name="hide")(x)
     x = layers.Dropout(dropout, name="dropout_embedding")(x)
     attend = AttentiveRecurrent(
         AdditiveAttention(LSTMCell(units), width, width), return_sequences=True, return_attention=True, name="attend"
