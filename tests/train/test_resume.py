@@ -221,10 +221,10 @@ def test_a_checkpoint_holds_no_pickle(tmp_path):
     assert notes[0] == {"epoch": 0, "batch": 3, "stopped": False} and len(arrays) > 10
 
 
-@pytest.mark.parametrize("options", [{"every": -1}, {"keep": 0}])
-def test_settings_out_of_range_are_refused(options):
-    with pytest.raises(SettingError, match="expected every >= 0 and keep >= 1"):
-        train.Resume("somewhere", **options)
+@pytest.mark.parametrize(("option", "value", "least"), [("every", -1, 0), ("keep", 0, 1)])
+def test_settings_out_of_range_are_refused(option, value, least):
+    with pytest.raises(SettingError, match=f"{option} is {value}; expected a whole number of at least {least}"):
+        train.Resume("somewhere", **{option: value})
 
 
 def test_callbacks_that_know_no_batches_say_how_to_pass_them(tmp_path):
