@@ -59,6 +59,16 @@ def test_all_hear_what_each_says_and_what_the_chief_sends():
     assert workers(3, task) == [expected] * 3
 
 
+def test_workers_that_are_done_early_wait_for_the_chief_and_end_well():
+    ended = []
+
+    def task(cluster):
+        time.sleep(0.3 if cluster.chief else 0)
+        ended.append(cluster.worker)
+
+    assert workers(3, task) == [None] * 3 and ended[-1] == 0
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "says"),
     [

@@ -114,8 +114,11 @@ class Cluster:
         if self.chief:
             self._left.update(self._peers)  # all is written: what becomes of them matters no more
         self._say_goodbye()
-        if not self.chief and self._inboxes[0].get() is not None:
+        if self.chief:
+            return
+        if self._inboxes[0].get() is not None:
             raise TrainError("the chief had more to say than this worker expected: start all with the same command.")
+        self._peers[0].close()
 
     def abandon(self):
         """Let the others know that this worker cannot go on; they end too."""
@@ -227,7 +230,6 @@ class Cluster:
                     self._left.add(number)
                     self._inboxes[number].put(None)
                     del open_ones[peer]
-                    peer.close()
                 else:
                     self._inboxes[number].put(content[1:])
 
