@@ -21,11 +21,9 @@ def gradients(layer, x, cotangent, **call):
     if backend == "jax":
         import jax
 
-        def loss(x, weights):
-            output, _ = layer.stateless_call(
-                weights, [v.value for v in layer.non_trainable_variables], x, training=True, **call
-            )
-            return (output * cotangent).sum()
+        def loss(x, weights):  # a call, as `stateless_call` would leave out the casts of mixed precision
+            with keras.StatelessScope(state_mapping=list(zip(layer.trainable_variables, weights, strict=True))):
+                return (layer(x, training=True, **call) * cotangent).sum()
 
         dx, dw = jax.jit(jax.grad(loss, argnums=(0, 1)))(x, [v.value for v in layer.trainable_variables])
         return [np.asarray(g) for g in (dx, *dw)]

@@ -300,7 +300,7 @@ def test_gradients_in_mixed_precision_point_where_those_of_float32_do(case, dtyp
     for got, expected in zip(*[gradients(each, x, cotangent) for each in (half, layer)], strict=True):
         assert got.dtype == np.float32  # of a float32 input and of the variables
         error = np.linalg.norm(got - expected) / np.linalg.norm(expected)
-        assert error < (0.01 if dtype == "mixed_float16" else 0.1)  # bfloat16 has 3 bits of mantissa less
+        assert error < (0.02 if dtype == "mixed_float16" else 0.2)  # bfloat16 has 3 bits of mantissa less
 
 
 @each_layer
