@@ -195,6 +195,20 @@ def test_a_backend_that_cannot_is_refused(monkeypatch):
         pass
 
 
+def test_a_cluster_that_comes_too_late_says_so_and_the_others_hear(monkeypatch):
+    cluster, ended = train.Cluster("127.0.0.1:1", 1, 0), []
+    monkeypatch.setattr(cluster, "join", lambda: None)
+    monkeypatch.setattr(cluster, "abandon", lambda: ended.append(True))
+    monkeypatch.setattr(many_devices, "Workers", too_late)
+    with pytest.raises(SettingError, match="has to come before all else that tensorflow computes: too late"):
+        train.distributed(cluster).__enter__()
+    assert ended
+
+
+def too_late(cluster):
+    raise RuntimeError("too late")
+
+
 def test_windows_of_long_sequences_are_refused(as_worker):
     import keras
 

@@ -79,11 +79,7 @@ def _sharing(devices, wait):
         )
     if clustered:
         cluster = devices if isinstance(devices, Cluster) else cluster_from_environment(wait=wait)
-        cluster.join()
-        if backend == "tensorflow":
-            return Workers(cluster)
-        keras.distribution.initialize(cluster.addresses[0], cluster.workers, cluster.worker)
-        return Parallel(keras.distribution.list_devices(), cluster)
+        return _of_cluster(cluster, backend)
     names = _devices_of_tensorflow(devices) if backend == "tensorflow" else _devices_of_jax(devices)
     if devices == "all":
         devices = len(names)
@@ -94,6 +90,31 @@ def _sharing(devices, wait):
         )
     sharing = Mirrored if backend == "tensorflow" else Parallel
     return sharing(names[:devices]) if devices > 1 else Sharing()
+
+
+def _of_cluster(cluster, backend):
+    cluster.join()
+    try:
+        if backend == "tensorflow":
+            return Workers(cluster)
+        _join_jax(cluster)
+        return Parallel(keras.distribution.list_devices(), cluster)
+    except RuntimeError as error:
+        cluster.abandon()
+        raise SettingError(f"`distributed` has to come before all else that {backend} computes: {error}") from error
+    except BaseException:
+        cluster.abandon()
+        raise
+
+
+def _join_jax(cluster):
+    """Do what `keras.distribution.initialize` does, but for JAX's own look at Slurm, which would take one GPU alone."""
+    import jax
+    from keras.src.backend.jax.distribution_lib import initialize_rng
+
+    address = cluster.addresses[0]
+    jax.distributed.initialize(address, cluster.workers, cluster.worker, cluster_detection_method="deactivate")
+    initialize_rng()  # one seed for all where none is set, as layers are made on each
 
 
 def _devices_of_tensorflow(wanted):

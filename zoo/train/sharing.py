@@ -130,10 +130,7 @@ class Workers(Sharing):
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
             nodes, task_type="worker", task_id=cluster.worker, rpc_layer="grpc"
         )
-        try:
-            self._strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
-        except RuntimeError as error:
-            raise SettingError(f"`distributed` has to come before all else that TensorFlow does: {error}") from error
+        self._strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
         self.devices, self.cluster, self._tf = cluster.workers, cluster, tf
         self._options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=_TIMEOUT)
 
