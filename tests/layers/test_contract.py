@@ -300,7 +300,8 @@ def test_gradients_in_mixed_precision_point_where_those_of_float32_do(case, dtyp
     for got, expected in zip(*[gradients(each, x, cotangent) for each in (half, layer)], strict=True):
         assert got.dtype == np.float32  # of a float32 input and of the variables
         error = np.linalg.norm(got - expected) / np.linalg.norm(expected)
-        assert error < (0.02 if dtype == "mixed_float16" else 0.2)  # bfloat16 has 3 bits of mantissa less
+        # bfloat16 has 3 bits of mantissa less; normalised by the batch, a rounding is divided by a deviation of a tenth
+        assert error < (0.02 if dtype == "mixed_float16" else 0.2) * (3 if case.by_batch else 1)
 
 
 @each_layer
