@@ -178,6 +178,27 @@ def read_run(folder):
         raise DataError(f"{path} is damaged ({error!r}), expected what training wrote: train again.") from error
 
 
+def check_fits(recipe, model):
+    """Check that a model and the settings beside it are of one run.
+
+    Raises:
+        DataError: the model does not take what the recipe reads with these settings.
+    """
+    given, _ = recipe.held_out(1)
+    given = given if isinstance(given, dict) else {model.inputs[0].name: given}
+    reads = {name: each.shape[1:] for name, each in given.items()}
+    takes = {each.name: tuple(each.shape[1:]) for each in model.inputs}
+    if reads.keys() != takes.keys() or not all(_fits(reads[name], takes[name]) for name in takes):
+        raise DataError(
+            f"recipe {recipe.name} reads {reads} with these settings, and the model takes {takes}: they are not of one "
+            "run; restore its recipe.json, or train again."
+        )
+
+
+def _fits(shape, expected):
+    return len(shape) == len(expected) and all(e in (None, s) for s, e in zip(shape, expected, strict=True))
+
+
 def _umask():
     mask = os.umask(0)
     os.umask(mask)

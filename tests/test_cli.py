@@ -131,6 +131,25 @@ def test_evaluating_a_run_finds_the_scores_of_its_training(trained, capsys):
     assert capsys.readouterr().out.splitlines() == trained[1].stdout.splitlines()[:-1]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"sample_rate": 16000}, {"recipe": "sentiment"}, {"recipe": "forecasting"}],
+    ids=["rate", "sentiment", "forecasting"],
+)
+@pytest.mark.parametrize("command", [["evaluate"], ["export", "--out", "NEW"]], ids=["evaluate", "export"])
+def test_settings_of_another_run_are_one_sentence(change, command, trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = shutil.copytree(trained[0], tmp_path / "run")
+    written = json.loads((run / "recipe.json").read_text())
+    other = change if "recipe" in change else {"settings": written["settings"] | change}
+    (run / "recipe.json").write_text(json.dumps(written | {"settings": {}} | other))
+    assert main([command[0], "run", *command[1:]]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1 and "they are not of one run" in printed.err
+    assert not (tmp_path / "NEW").exists()
+
+
 def test_the_plan_is_printed_for_every_format_and_target_and_nothing_written(trained, capsys):
     before = sorted(trained[0].parent.rglob("*"))
     assert main(["export", str(trained[0]), "--plan", "--target", "linux", "--target", "android"]) == 0

@@ -30,6 +30,7 @@ _FRAME_BY_FRAME = (
     layers.SpatialDropout2D,
     layers.TimeDistributed,
     layers.UnitNormalization,
+    zoo_layers.Annotation,
     zoo_layers.AudioAugment,
     zoo_layers.SpectrogramMask,
 )

@@ -7,6 +7,7 @@ Free Spoken Digits, the mean of leaving each of six speakers out: 92.4% ("crnn",
 know of no published figure for this split.
 """
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -103,7 +104,7 @@ class KeywordSpotting(Recipe):
         """Return a fresh, built `keras.Model` from samples to probabilities, not compiled."""
         import keras
 
-        from zoo.layers import AudioAugment, LogMel, PeepholeLSTM, RunningLevel, SpectrogramMask
+        from zoo.layers import Annotation, AudioAugment, LogMel, PeepholeLSTM, RunningLevel, SpectrogramMask
 
         samples = keras.Input((round(self.sample_rate * self.seconds),), name="samples")
         x = AudioAugment(seed=self.seed, name="augment")(samples)
@@ -119,6 +120,7 @@ class KeywordSpotting(Recipe):
             x = _convolve(x)
             x = keras.layers.GRU(self.units or 128, name="recurrent")(x)
         x = keras.layers.Dropout(0.3, seed=self.seed + 2, name="dropout")(x)
+        x = Annotation(json.dumps(self.labels), name="labels")(x)
         x = keras.layers.Dense(len(self.labels), activation="softmax", name="probabilities")(x)
         return keras.Model(samples, x, name="keyword_spotting")
 
@@ -181,12 +183,33 @@ class KeywordSpotting(Recipe):
         return np.concatenate([samples, extra.samples]), np.concatenate([labels, places[extra.labels]])
 
     def evaluate(self, model, *, split="test"):
-        """Return {"accuracy": ..., "clips": ...} of a model on one split."""
+        """Return {"accuracy": ..., "clips": ...} of a model on one split, by the words that the model was trained on.
+
+        Raises:
+            DataError: the data has a word that the model does not know.
+        """
+        known = _carried(model)
+        unknown = set(self.labels) - set(known)
+        if unknown:
+            raise DataError(
+                f"{self.data}: has the word {min(unknown)!r}, expected those of the model: {', '.join(known)}."
+            )
         samples, labels = self.load().select(split)
+        labels = np.array([known.index(name) for name in self.labels])[labels]
         return {
             "accuracy": self.metric(model.predict(samples, batch_size=256, verbose=0), labels),
             "clips": len(labels),
         }
+
+    def assets(self, model):
+        """Return {}: a device needs nothing but the model and its words.
+
+        Raises:
+            DataError: the data has other words now than the model was trained on.
+        """
+        if _carried(model) != list(self.labels):
+            raise DataError(f"{self.data}: the model was trained on other words than are there now: train again.")
+        return {}
 
     def metric(self, outputs, labels):
         """Return the fraction of clips whose likeliest label is right, from a model's or an exported file's outputs."""
@@ -211,6 +234,11 @@ class KeywordSpotting(Recipe):
         """Return one test clip as a batch of one, and its word."""
         samples, labels = self.held_out(1)
         return samples, self.labels[labels[0]]
+
+
+def _carried(model):
+    """Return the words, in the order of its outputs, that a model carries since it was trained."""
+    return json.loads(model.get_layer("labels").content)
 
 
 def _convolve(features):

@@ -76,6 +76,25 @@ def test_training_is_repeatable_and_scored_on_the_test_split():
     assert len(scores["history"]["val_loss"]) == recipe.epochs
 
 
+def test_other_recordings_are_scored_by_the_words_that_the_model_was_trained_on(tmp_path):
+    folder, known = tmp_path / "mine", list(KeywordSpotting().labels)
+    for word in ("seven", "three"):  # the model's outputs 7 and 3, this folder's labels 0 and 1
+        (folder / word).mkdir(parents=True)
+        for take in range(30):
+            soundfile.write(folder / word / f"{take}.wav", np.zeros(8000, "float32"), 8000)
+    model = KeywordSpotting(**BRIEF).model()
+    model.get_layer("probabilities").bias.assign(np.eye(10)[known.index("seven")] * 50)  # it hears nothing else
+    recipe = KeywordSpotting(data=folder)
+    _, labels = recipe.load().select("test")
+    assert recipe.evaluate(model)["accuracy"] == np.mean(labels == recipe.labels.index("seven")) > 0
+    with pytest.raises(DataError, match="trained on other words"):
+        recipe.assets(model)
+    assert KeywordSpotting().assets(model) == {}
+    (folder / "three").rename(folder / "hello")
+    with pytest.raises(DataError, match="has the word 'hello', expected those of the model: zero, one"):
+        KeywordSpotting(data=folder).evaluate(model)
+
+
 def test_training_keeps_the_weights_of_the_best_epoch():
     class Spoil(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

@@ -57,9 +57,12 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="Other data than the run's, named as for `zoo train`.")] = None,
 ):
     """Print the scores of a trained recipe on its test data."""
+    from zoo.recipes.base import check_fits
+
     recipe, model = recipes.load(run)
     if data is not None:
         recipe = dataclasses.replace(recipe, data=data)
+    check_fits(recipe, model)
     print_scores(recipe.evaluate(model))
 
 
@@ -78,7 +81,7 @@ def export(
     """Write a trained recipe as files for a device, verified."""
     from zoo import export
     from zoo.export import contents
-    from zoo.recipes.base import check_new
+    from zoo.recipes.base import check_fits, check_new
 
     for name, values, allowed in (
         ("format", format, FORMATS),
@@ -94,6 +97,7 @@ def export(
     os.environ["KERAS_BACKEND"] = "tensorflow"  # which the exporters trace with; it loads what any backend trained
     with console().status("loading the model") as status:
         recipe, model = recipes.load(run)
+        check_fits(recipe, model)
         if plan:
             models = recipe.parts(model).values() if hasattr(recipe, "parts") else [model]
             plans = [export.plan(m, format=one, target=where) for m in models for one in format for where in target]
