@@ -156,7 +156,10 @@ class _Builder:
         inner = keras.Input(batch_shape=x.shape)
         if self.draw.chance(0.5):
             return keras.Sequential([inner, L.Dense(_FEATURES), self._any_layer()(return_sequences=sequences)])(x)
-        return keras.Model(inner, self._recurrent(self._recurrent(inner, True), sequences))(x)
+        outputs, self.outputs = self.outputs, {}  # a state inside is none that the model around it could give
+        nested = keras.Model(inner, self._recurrent(self._recurrent(inner, True), sequences))
+        self.outputs = outputs
+        return nested(x)
 
     def _front(self):
         """Return an input and what comes before the first recurrent layer."""
