@@ -18,8 +18,8 @@ def full_int8(editor, ranges, *, wide, ends=()):
     from the least and the greatest value seen), the bodies of loops included. Biases become int32, the cell state of a
     fused LSTM int16. Two sums, differences or products in a row compute in `wide`: f * c + i * g is how a recurrent
     layer carries its memory on, and what int8 rounds off would add up there. What stays float32, between ops that
-    convert: ops without an int8 kernel, such as logarithms and powers, and all of a layer with `quantizable = False` or
-    named in `keep_float`.
+    convert: ops without an int8 kernel, such as logarithms and powers, with the sums and products that only they read,
+    and all of a layer with `quantizable = False` or named in `keep_float`.
 
     What it costs: every weight and activation moves by up to half a step of 1/255 of its range, and what lies outside
     the ranges seen is cut off. What it gives: a file of little more than a quarter, products of matrices in integers,
@@ -56,6 +56,8 @@ class Pass:
         self.fixed = {}  # grids that are no matter of range: those of states
         self.producers = {i: operator for operator in self.graph.operators for i in operator.outputs}
         self._wide = set(map(id, integer_ops.in_a_row(editor, self.graph.operators)))
+        ends = self.graph.outputs
+        self._floating = set(map(id, integer_ops.for_floats_alone(editor, self.graph.operators, ends)))
         self._given = given or {}
         self._twins = {}  # (float tensor, grid): the tensor that holds it on that grid
         self._constants = {}
@@ -98,7 +100,9 @@ class Pass:
         return index != ABSENT and self.graph.tensors[index].type == schema.TensorType.FLOAT32
 
     def stays_float(self, operator):
-        """Return whether `operator` belongs to a layer that must not lose precision."""
+        """Return whether `operator` computes for ops in float alone, or belongs to a layer that must stay so."""
+        if id(operator) in self._floating:
+            return True
         constants = [i for i in operator.inputs if i != ABSENT and self.constant(i) is not None]
         return any(FLOAT_SCOPE.encode() in self.graph.tensors[i].name for i in [*operator.outputs, *constants])
 

@@ -58,10 +58,37 @@ _WITH_INTEGERS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4}  #
 
 
 def in_a_row(editor, operators):
-    """Return the ops in `WIDE` of which one takes what another makes."""
+    """Return the ops in `WIDE` of which one takes what another makes, moved about in between or not."""
     able = [operator for operator in operators if editor.name(operator) in WIDE]
-    between = {i for each in able for i in each.outputs} & {i for each in able for i in each.inputs}
-    return [each for each in able if not between.isdisjoint([*each.inputs, *each.outputs])]
+    made = {i: {id(each)} for each in able for i in each.outputs}  # {tensor: the ops whose numbers it holds}
+    rows = set()
+    for operator in operators:  # each after those that it reads
+        sources = set().union(*(made.get(i, ()) for i in operator.inputs))
+        kind = editor.name(operator)
+        if kind in WIDE and sources:
+            rows |= sources | {id(operator)}
+        elif kind in SAME or kind in RECORDS:
+            made |= dict.fromkeys(operator.outputs, sources)
+    return [each for each in able if id(each) in rows]
+
+
+def for_floats_alone(editor, operators, ends):
+    """Return the ops in `COMPUTING` whose numbers only ops without a rule read, such as roots and logarithms.
+
+    What those take spans magnitudes, as sums of exponentials and variances do, and eight bits have one step for all.
+
+    Args:
+        operators: of one graph, in their order.
+        ends: the graph's outputs.
+    """
+    alone, asked = [], set(ends)  # asked: tensors that an op of integers may read
+    for operator in reversed(operators):
+        kind = editor.name(operator)
+        if kind in COMPUTING and operator.outputs and asked.isdisjoint(operator.outputs):
+            alone.append(operator)
+        elif kind in RULES and not (kind in SAME and asked.isdisjoint(operator.outputs)):
+            asked.update(operator.inputs)
+    return alone
 
 
 def prepare(work, operators):

@@ -58,14 +58,28 @@ def test_a_cell_is_the_formula_on_rounded_numbers():
     i, f, g, o = np.split(gates, 4, axis=-1)
 
     def sigmoid(a):
-        return 1 / (1 + np.exp(-a))
+        return np.round(256 / (1 + np.exp(-a))).clip(0, 255) / 256
 
-    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    def tanh(a):
+        return np.round(128 * np.tanh(a)).clip(-128, 127) / 128
+
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     output, _ = cell(X, list(states))
-    expected = sigmoid(o) * np.tanh(c)
+    expected = sigmoid(o) * tanh(c)
     # half a step of the gate inputs, where a sum in another order rounds to the neighbour
     np.testing.assert_allclose(keras.ops.convert_to_numpy(output), expected, atol=np.ptp(gates) / 255)
     assert np.median(np.abs(keras.ops.convert_to_numpy(output) - expected)) < 1e-5
+
+
+def test_what_goes_into_an_activation_is_rounded_too():
+    plain = L.Dense(3, activation="softmax")
+    layer = FakeQuantized(plain)
+    y = keras.ops.convert_to_numpy(layer(X))
+    kernel, bias = plain.get_weights()
+    logits = rounded(X @ rounded_kernel(kernel) + bias)
+    softmax = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(y, rounded(softmax), atol=1e-6)
+    assert plain.activation is keras.activations.softmax
 
 
 @pytest.mark.parametrize("case", [case for case in LAYERS if not case.spikes], ids=str)

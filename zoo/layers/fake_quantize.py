@@ -1,5 +1,7 @@
 """Train with numbers rounded as an int8 file has them."""
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -14,6 +16,8 @@ _CHANNELS = {  # axes of a kernel that have a scale for each of their places, as
     keras.layers.DepthwiseConv2D: (-2, -1),
     keras.layers.Embedding: (),
 }
+_IN_ONE = (keras.activations.linear, keras.activations.relu, keras.activations.relu6)  # one op with the product
+_GRIDS = {"sigmoid": (1 / 256, -128), "tanh": (1 / 128, 0)}  # (scale, zero) that int8 files give them, always
 
 
 def fake_quantize(x, *, channels=None):
@@ -36,8 +40,7 @@ def fake_quantize(x, *, channels=None):
     if channels is None:
         least, greatest = ops.minimum(ops.min(value), 0.0), ops.maximum(ops.max(value), 0.0)
         scale = _or_one((greatest - least) / 255)
-        zero = ops.round(-128 - least / scale)
-        rounded = scale * (ops.clip(ops.round(value / scale) + zero, -128, 127) - zero)
+        rounded = _on_grid(value, scale, ops.round(-128 - least / scale))
     else:
         kept = {axis % len(x.shape) for axis in channels}
         largest = ops.max(ops.abs(value), axis=[a for a in range(len(x.shape)) if a not in kept], keepdims=True)
@@ -46,18 +49,50 @@ def fake_quantize(x, *, channels=None):
     return x + ops.cast(rounded - value, x.dtype)
 
 
+def _on_grid(value, scale, zero):
+    return scale * (ops.clip(ops.round(value / scale) + zero, -128, 127) - zero)
+
+
+@contextlib.contextmanager
+def _rounded_gates():
+    """Return a context in which `keras.ops.sigmoid` and `tanh` give what an int8 file makes of them.
+
+    Cells call them in the middle of their `advance`, where no wrapper comes in between.
+    """
+    plain = {name: getattr(ops, name) for name in _GRIDS}
+
+    def rounding(name):
+        def gate(x):
+            y = plain[name](x)
+            if len(x.shape) < 2:  # of weights alone, which files compute beforehand
+                return y
+            value = ops.cast(ops.stop_gradient(y), "float32")
+            return y + ops.cast(_on_grid(value, *_GRIDS[name]) - value, y.dtype)
+
+        return gate
+
+    for name in _GRIDS:
+        setattr(ops, name, rounding(name))
+    try:
+        yield
+    finally:
+        for name, function in plain.items():
+            setattr(ops, name, function)
+
+
 def _or_one(scale):
     return ops.where(scale > 0, scale, ops.ones_like(scale))
 
 
 @keras.saving.register_keras_serializable("zoo")
 class FakeQuantizedCell(CellWrapper):
-    """A cell whose weights, inputs, gate inputs and states are rounded to int8 on their way into its products.
+    """A cell whose weights, inputs, gates, and states where they meet a kernel, are rounded to int8.
 
         project'(x) = q(project(q(x)))        recur'(s) = q(recur(q(s)))        advance'(p, r, s) = advance(p, r, s)
 
-    with q(kernel) for each kernel. Trained so, a cell finds weights that lose little when it is exported in integers.
-    Biases, and the states where they are local to a unit, stay as they are: files have more bits for them.
+    with q(kernel) for each kernel, sigmoid in steps of 1/256 and tanh in steps of 1/128. Trained so, a cell finds
+    weights that lose little when it is exported in integers. Biases, and the states where they are local to a unit,
+    stay as they are: files have more bits for them.
 
     Args:
         cell: `Cell`.
@@ -77,12 +112,15 @@ class FakeQuantizedCell(CellWrapper):
 
     def advance(self, projected, recurrent, states, weights, noise=None):
         kernels = [_kernel(v, w) for v, w in zip(self.cell.advance_weights, weights, strict=True)]
-        return super().advance(projected, recurrent, states, kernels, noise)
+        with _rounded_gates():
+            return super().advance(projected, recurrent, states, kernels, noise)
 
 
 @keras.saving.register_keras_serializable("zoo")
 class FakeQuantized(keras.layers.Wrapper):
     """A dense, convolutional or embedding layer whose kernel and output are rounded to int8.
+
+    An activation other than ReLU is an op of its own in a file: what goes into it is rounded too.
 
     Args:
         layer: Dense, Conv1D, Conv2D, DepthwiseConv1D, DepthwiseConv2D or Embedding.
@@ -99,9 +137,17 @@ class FakeQuantized(keras.layers.Wrapper):
         self.supports_masking = layer.supports_masking
 
     def call(self, inputs, training=False):
-        with quantized_kernels(self.layer.weights, _CHANNELS[type(self.layer)]):
-            outputs = self.layer.call(inputs)
-        return fake_quantize(outputs)
+        activation = getattr(self.layer, "activation", keras.activations.linear)
+        alone = activation not in _IN_ONE
+        if alone:
+            self.layer.activation = keras.activations.linear
+        try:
+            with quantized_kernels(self.layer.weights, _CHANNELS[type(self.layer)]):
+                outputs = self.layer.call(inputs)
+        finally:
+            if alone:
+                self.layer.activation = activation
+        return fake_quantize(activation(fake_quantize(outputs)) if alone else outputs)
 
     def compute_output_shape(self, input_shape):
         return self.layer.compute_output_shape(input_shape)
