@@ -24,8 +24,6 @@ from zoo.export.verification import named, run_examples
 from zoo.recipes import KeywordSpotting
 from zoo.recipes.base import setting
 
-CALIBRATION = 200  # training clips by which full_int8 finds its ranges
-
 
 @dataclass(frozen=True, kw_only=True)
 class _WithoutSpeaker(KeywordSpotting):
@@ -52,7 +50,6 @@ def score_files(recipe, model):
     samples, labels = recipe.load().select("test")
     expected = model.predict(samples, batch_size=256, verbose=0)
     streams = {"state": "external", "time_steps": recipe.chunk}
-    calibration = recipe.load().select("train")[0][:CALIBRATION]
     scores = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind, write, options in (
@@ -62,7 +59,7 @@ def score_files(recipe, model):
             ("stream.onnx", export.to_onnx, streams),
         ):
             for scheme in SCHEMES if kind == "tflite" else ("float32", "dynamic_int8"):
-                given = {"representative_data": calibration} if scheme == "full_int8" else {}
+                given = {"representative_data": recipe.representative()} if scheme == "full_int8" else {}
                 name = f"{scheme}.{kind}"
                 path = write(model, Path(folder, name), scheme=scheme, **given, **options)
                 session = Session(path)

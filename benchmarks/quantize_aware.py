@@ -15,7 +15,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from fsdd_speakers import CALIBRATION, folds, summary
+from fsdd_speakers import folds, summary
 from record import record
 
 import zoo.layers  # noqa: F401  which a saved model names
@@ -49,10 +49,8 @@ def score(recipe, model):
     samples, labels = recipe.load().select("test")
     own = model.predict(samples, batch_size=256, verbose=0)
     with tempfile.TemporaryDirectory() as folder:
-        calibration = recipe.load().select("train")[0][:CALIBRATION]
-        path = export.to_tflite(
-            model, Path(folder, "model.tflite"), scheme="full_int8", representative_data=calibration
-        )
+        options = {"scheme": "full_int8", "representative_data": recipe.representative()}
+        path = export.to_tflite(model, Path(folder, "model.tflite"), **options)
         session = Session(path)
         (answers,) = run_examples(session, named(session, samples)).values()
         return {

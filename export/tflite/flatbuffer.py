@@ -4,6 +4,7 @@ import functools
 import struct
 from collections import Counter
 
+import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
@@ -85,7 +86,7 @@ class Editor:
         self.model = flatbuffer_utils.read_model_from_bytearray(data)
 
     def pack(self):
-        """Return the model as the bytes of a file, without what no op uses; equal constants are stored once."""
+        """Return the model as the bytes of a file, without what no op uses; what is equal is stored once."""
         for index, graph in enumerate(self.model.subgraphs):
             self._drop_unused(graph, [s for s in self.model.signatureDefs or [] if s.subgraphIndex == index])
         places = {}
@@ -99,7 +100,13 @@ class Editor:
         for index, buffer in enumerate(self.model.buffers):
             if index not in used:
                 buffer.data = None
-        return bytes(flatbuffer_utils.convert_object_to_bytearray(self.model))
+        for graph in self.model.subgraphs:
+            for tensor in graph.tensors:
+                _as_arrays(tensor, shape=np.int32, shapeSignature=np.int32)
+                _as_arrays(tensor.quantization, scale=np.float32, zeroPoint=np.int64)
+        builder = _Builder(1024)
+        builder.Finish(self.model.Pack(builder), file_identifier=IDENTIFIER)
+        return bytes(builder.Output())
 
     def _drop_unused(self, graph, signatures):
         operators = graph.operators
@@ -177,6 +184,27 @@ class Editor:
         code.builtinCode, code.deprecatedBuiltinCode, code.version = number, min(number, 127), version
         self.model.operatorCodes.append(code)
         return len(self.model.operatorCodes) - 1
+
+
+class _Builder(flatbuffers.Builder):
+    """Points to an array that is written already instead of writing it again, such as the zero points of weights."""
+
+    def __init__(self, size):
+        super().__init__(size)
+        self._written = {}
+
+    def CreateNumpyVector(self, x):
+        key = x.dtype.str, x.tobytes()
+        if key not in self._written:
+            self._written[key] = super().CreateNumpyVector(x)
+        return self._written[key]
+
+
+def _as_arrays(owner, **dtypes):
+    """Make arrays of the lists of numbers that `owner` has, where it has any."""
+    for name, dtype in dtypes.items():
+        if getattr(owner, name, None) is not None:
+            setattr(owner, name, np.asarray(getattr(owner, name), dtype))
 
 
 def _indices(owner, kind):

@@ -144,6 +144,16 @@ def test_the_decays_of_a_scan_are_multiplied_in_more_than_eight_bits(tmp_path):
     assert mean_error(path, model, x) < 0.012
 
 
+def test_the_zero_points_of_weights_are_stored_once(tmp_path):
+    """Each channel of a kernel has one of eight bytes, always 0, and so has each bias: more than a narrow kernel."""
+    channels = 1000
+    model = keras.Sequential([keras.Input((4,), name="x"), K.Dense(channels), K.Dense(4), K.Dense(channels)])
+    path = int8(model, tmp_path / "m.tflite", examples=np.random.default_rng(0).normal(size=(9, 4)).astype("float32"))
+    weights, biases, scales = 3 * 4 * channels, 2 * 4 * channels, 2 * 2 * 4 * channels
+    zeros = 8 * channels
+    assert 0 < path.stat().st_size - weights - biases - scales - zeros < zeros  # once, and a little for the graph
+
+
 def test_a_projected_lstm_with_peepholes_is_no_op_in_integers(tmp_path):
     """LiteRT's integer kernel has peepholes for the first cells only, as many as the projection is wide."""
     model = keras.Sequential([keras.Input((STEPS, FEATURES), name="x"), layers.PeepholeLSTM(24, projection=12)])
