@@ -147,7 +147,8 @@ def test_the_decays_of_a_scan_are_multiplied_in_more_than_eight_bits(tmp_path):
 def test_the_zero_points_of_weights_are_stored_once(tmp_path):
     """Each channel of a kernel has one of eight bytes, always 0, and so has each bias: more than a narrow kernel."""
     channels = 1000
-    model = keras.Sequential([keras.Input((4,), name="x"), K.Dense(channels), K.Dense(4), K.Dense(channels)])
+    dense = [K.Dense(channels), K.Dense(4), K.Dense(channels)]
+    model = randomise(keras.Sequential([keras.Input((4,), name="x"), *dense]), 0.3)
     path = int8(model, tmp_path / "m.tflite", examples=np.random.default_rng(0).normal(size=(9, 4)).astype("float32"))
     weights, biases, scales = 3 * 4 * channels, 2 * 4 * channels, 2 * 2 * 4 * channels
     zeros = 8 * channels
