@@ -26,7 +26,9 @@ from zoo.recipes.base import setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class _WithoutSpeaker(KeywordSpotting):
+class WithoutSpeaker(KeywordSpotting):
+    """The recipe on recordings of which one speaker's are left out."""
+
     absent: str = setting("", "a speaker whose recordings are not used at all")
 
     def load(self):
@@ -72,15 +74,21 @@ def score_files(recipe, model):
     return scores
 
 
-def folds(settings, validate=False):
-    """Yield (the speaker that is reported, the recipe) of each fold; with `validate` a speaker is kept for the test."""
-    speakers = sorted(set(KeywordSpotting(**settings).load().speakers))
+def folds(kind, settings, validate=False):
+    """Yield (the speaker that is reported, the recipe) of each fold; with `validate` a speaker is kept for the test.
+
+    Args:
+        kind: a subclass of `WithoutSpeaker`, or that class.
+        settings: dict, of the recipe.
+        validate: bool.
+    """
+    speakers = sorted(set(kind(**settings).load().speakers))
     for position, speaker in enumerate(speakers):
         if validate:
             reported = speakers[(position + 1) % len(speakers)]
-            yield reported, _WithoutSpeaker(**settings, test_speaker=reported, absent=speaker)
+            yield reported, kind(**settings, test_speaker=reported, absent=speaker)
         else:
-            yield speaker, KeywordSpotting(**settings, test_speaker=speaker)
+            yield speaker, kind(**settings, test_speaker=speaker)
 
 
 def summary(files):
@@ -111,7 +119,7 @@ def main():
     settings |= {"batch_size": 64, "learning_rate": 0.003}  # more clips than the demo set: fewer, larger steps
 
     accuracy, seconds, files = {}, {}, {}
-    for reported, recipe in folds(settings, options.validate):
+    for reported, recipe in folds(WithoutSpeaker, settings, options.validate):
         started = time.perf_counter()
         model, scores = recipe.train(verbose=0)
         seconds[reported] = round(time.perf_counter() - started, 1)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from fsdd_speakers import _WithoutSpeaker
+from fsdd_speakers import WithoutSpeaker
 from record import record
 
 import zoo.layers  # noqa: F401  which a saved model names
@@ -95,7 +95,7 @@ def main():
         recipe = KeywordSpotting(**settings, test_speaker=speaker)
         if options.validate:
             speaker, absent = speakers[(position + 1) % len(speakers)], speaker
-            recipe = _WithoutSpeaker(**settings, test_speaker=speaker, absent=absent)
+            recipe = WithoutSpeaker(**settings, test_speaker=speaker, absent=absent)
         started = time.perf_counter()
         model = (
             keras.models.load_model(options.models / f"{speaker}.keras")

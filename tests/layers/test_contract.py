@@ -79,17 +79,20 @@ def test_stepping_equals_the_whole_sequence(case):
         np.testing.assert_allclose(stepped, state, **CLOSE)
 
 
+OPTIONS = (
+    {},
+    {"return_sequences": True, "return_state": True},
+    {"go_backwards": True, "return_sequences": True},
+    {"unroll": True, "return_state": True},
+    {"return_sequences": True, "zero_output_for_mask": True},
+)
+
+
 @each_layer
 @pytest.mark.parametrize("training", [False, True])
 def test_the_loop_equals_keras_rnn_over_the_same_cell(case, training):
     x = sequences()
-    for options in (
-        {},
-        {"return_sequences": True, "return_state": True},
-        {"go_backwards": True, "return_sequences": True},
-        {"unroll": True, "return_state": True},
-        {"return_sequences": True, "zero_output_for_mask": True},
-    ):
+    for options in OPTIONS[:2] if training else OPTIONS:
         layer = randomised(case.make(**options))
         peer = automatic(case, layer, training, **options)
         for mask in (None, MASK):
@@ -207,9 +210,19 @@ def test_a_saved_model_answers_the_same(case, tmp_path):
     np.testing.assert_allclose(arrays(loaded(x))[0], arrays(model(x))[0], **CLOSE)
 
 
+_ALSO = pytest.mark.slow  # nothing in it that the others lack
+
+
 @each_layer
-@pytest.mark.parametrize("mask", [None, MASK], ids=["unmasked", "masked"])
-@pytest.mark.parametrize("return_sequences", [False, True])
+@pytest.mark.parametrize(
+    ("mask", "return_sequences"),
+    [
+        pytest.param(None, False, id="unmasked-last"),
+        pytest.param(MASK, True, id="masked-sequences"),
+        pytest.param(None, True, id="unmasked-sequences", marks=_ALSO),
+        pytest.param(MASK, False, id="masked-last", marks=_ALSO),
+    ],
+)
 def test_gradients_equal_automatic_differentiation(case, mask, return_sequences):
     x = np.concatenate([sequences() for _ in range(times_rows(case))])
     mask = None if mask is None else np.tile(mask, (times_rows(case), 1))
