@@ -86,6 +86,7 @@ def test_every_command_says_how_it_is_used(capsys):
             "seed is 4294967296, expected an int from 0 to 4294967295",
         ),
         ([*TINY, "--out", "NEW" * 100], 1, "cannot be used: File name too long"),
+        ([*TINY, "--out", "NEW", "--units", "99999999999999"], 1, "not enough memory"),
         (["evaluate", "NOWHERE"], 1, "is not the folder of a training run"),
         (["evaluate", "NOWHERE" * 100], 1, "cannot be used: File name too long"),
         (["diagnose", ""], 1, "has no diagnosis.json"),
@@ -124,6 +125,16 @@ def test_training_prints_a_line_for_each_epoch_and_the_scores(trained):
     assert done.stdout.splitlines() == expected
     assert json.loads((folder / "recipe.json").read_text())["settings"]["units"] == 4
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_run_of_another_backend_is_evaluated_and_exported_as_any(backend, tmp_path):
+    pytest.importorskip(backend)
+    done = zoo(*TINY[:-1], "1", "--out", tmp_path / "run", env={"KERAS_BACKEND": backend})
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["hardware"]["devices"]
+    done = zoo("export", tmp_path / "run", "--out", tmp_path / "files", "--format", "onnx", "--scheme", "float32")
+    assert done.returncode == 0, done.stderr
 
 
 def test_evaluating_a_run_finds_the_scores_of_its_training(trained, capsys):

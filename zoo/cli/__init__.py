@@ -42,9 +42,21 @@ def main(arguments=None):
         except OSError as error:  # of a name too long, a folder that may not be read, a full disk
             what = error if error.filename is None else f"{error.filename} cannot be used: {error.strerror}"
             return _fail(f"{what}; name another file or folder, or make room.", 1)
+        except Exception as error:
+            if not _out_of_memory(error):
+                raise
+            return _fail("there is not enough memory for this; take fewer units or a smaller batch_size.", 1)
         if status == _INTERRUPTED:  # typer makes this of Ctrl-C
             return _fail("interrupted; nothing was written.", status)
     return status or 0
+
+
+def _out_of_memory(error):
+    """Return whether an error is that of NumPy, TensorFlow, JAX or torch for too little memory, importing none."""
+    return isinstance(error, MemoryError) or any(
+        words in f"{type(error).__name__} {error}"
+        for words in ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "can't allocate memory")
+    )
 
 
 def _fail(sentence, status):

@@ -21,16 +21,24 @@ def versions(packages=PACKAGES):
 
 def hardware():
     """Return {"machine", "processor", "cores", "memory_gib", "devices"}; devices are those of Keras' backend."""
-    import keras
-
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "machine": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": usable,
         "memory_gib": _memory(),
-        "devices": keras.distribution.list_devices(),
+        "devices": _devices(),
     }
+
+
+def _devices():
+    import keras
+
+    if keras.backend.backend() != "torch":
+        return keras.distribution.list_devices()
+    import torch  # which Keras lists no devices of
+
+    return [f"gpu:{index}" for index in range(torch.cuda.device_count())] or ["cpu:0"]
 
 
 def git_state():
