@@ -13,7 +13,7 @@ from pathlib import Path
 from zoo.errors import DataError, SettingError, TrainError
 from zoo.train.files import settle, write_json
 
-_FITS = {int: Integral, float: Real}  # what becomes a setting of this type: NumPy's numbers too
+_FITS = {int: Integral, float: Real, str: str}  # what becomes a setting of this type: NumPy's too
 _WRITTEN_WITH = ("recurrent-zoo", "keras", "tensorflow", "numpy")
 
 

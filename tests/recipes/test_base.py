@@ -59,9 +59,10 @@ def test_whole_numbers_serve_as_fractions_and_paths_as_strings(tmp_path):
     assert type(toy.rate) is float
 
 
-def test_numbers_of_numpy_are_kept_as_pythons():
-    toy = Toy(units=np.int64(3), rate=np.float64(0.25))
-    assert (toy.units, toy.rate, type(toy.units), type(toy.rate)) == (3, 0.25, int, float)
+def test_numbers_and_strings_of_numpy_are_kept_as_pythons():
+    toy = Toy(units=np.int64(3), rate=np.float64(0.25), data=np.str_("here"))
+    assert (toy.units, toy.rate, toy.data) == (3, 0.25, "here")
+    assert (type(toy.units), type(toy.rate), type(toy.data)) == (int, float, str)
     with pytest.raises(SettingError, match=r"strict is .*True.*, expected a bool"):
         Toy(strict=np.True_)
 
