@@ -13,6 +13,8 @@ RUNS := runs/demo
 PIP := .venv/bin/python -m pip install --disable-pip-version-check --quiet --quiet
 PYTEST := .venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --quiet
 
+ON_EVERY_BACKEND := tests/layers tests/train/test_resume.py tests/train/test_diagnosis.py
+
 .PHONY: help demo test clean
 .SUFFIXES:
 
@@ -30,12 +32,12 @@ test: .venv/ready-to-test $(if $(TORCH),.venv/ready-for-torch)
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	$(PYTEST)
-	KERAS_BACKEND=jax $(PYTEST) tests/layers tests/export/test_pruning.py tests/export/test_distillation.py
+	KERAS_BACKEND=jax $(PYTEST) $(ON_EVERY_BACKEND) tests/export/test_pruning.py tests/export/test_distillation.py
 	@if .venv/bin/python -c 'import torch' 2>/dev/null; then \
-	  echo "KERAS_BACKEND=torch $(PYTEST) tests/layers"; \
-	  KERAS_BACKEND=torch $(PYTEST) tests/layers; \
+	  echo "KERAS_BACKEND=torch $(PYTEST) $(ON_EVERY_BACKEND)"; \
+	  KERAS_BACKEND=torch $(PYTEST) $(ON_EVERY_BACKEND); \
 	else \
-	  echo "Layers on torch: skipped, as torch is not in .venv; make test TORCH=torch installs and tests it."; \
+	  echo "torch: skipped, as torch is not in .venv; make test TORCH=torch installs and tests it."; \
 	fi
 
 clean:
