@@ -5,8 +5,8 @@
 Free Spoken Digits, leaving one speaker out at a time. The network is MinGRU on the front-end of the recipe: 40 units
 that remember by decays close to 1, where a step of int8 tells. Each fold trains it in float, writes it as full_int8,
 trains a copy on as its int8 twin, and one without rounding for as many steps, and writes both likewise. All files are
-scored on the absent speaker in LiteRT: by accuracy, and by how far their probabilities are from those of the float
-model that they were made from. With --validate each fold does without the sixth speaker and reports the fifth.
+scored on the absent speaker in LiteRT: by accuracy, by the cross-entropy of their probabilities, both beside the float
+model's that they were made from, and by how far the probabilities are from its. With --validate each fold does without the sixth speaker and reports the fifth.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from zoo.export.verification import named, run_examples
 
 BATCH_SIZE = 64
 FLOAT = {"network": "small", "units": 40, "epochs": 12, "batch_size": BATCH_SIZE, "learning_rate": 0.005}
+LEAST = 1 / 256  # of a probability: what int8 has below, it has as 0
 AFTER, ON, AWARE = "after training", "trained on", "trained on, aware"
 
 
@@ -59,6 +60,11 @@ def trained_on(recipe, model, options, aware):
     return copy
 
 
+def cross_entropy(probabilities, labels):
+    """Return the mean of -log of the right word's probability."""
+    return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], LEAST)).mean())
+
+
 def score(recipe, model):
     """Return what the full_int8 file of `model` does on the test split, and the model itself."""
     samples, labels = recipe.load().select("test")
@@ -71,6 +77,8 @@ def score(recipe, model):
         return {
             "float_accuracy": recipe.metric(own, labels),
             "accuracy": recipe.metric(answers, labels),
+            "float_cross_entropy": cross_entropy(own, labels),
+            "cross_entropy": cross_entropy(answers, labels),
             "bytes": path.stat().st_size,
             "difference": float(np.abs(answers - own).max()),
             "mean_difference": float(np.abs(answers - own).mean()),
@@ -98,9 +106,10 @@ def main():
                 print(f"{speaker:10} {name:18} {each}", flush=True)
     means = summary(found)
     for name, mean in means.items():
-        for key in ("float_accuracy", "mean_difference"):
+        for key in ("float_accuracy", "mean_difference", "float_cross_entropy", "cross_entropy"):
             mean[key] = float(np.mean([scores[name][key] for scores in found.values()]))
         mean["points_lost"] = round(100 * (mean["float_accuracy"] - mean["accuracy"]), 2)
+        mean["cross_entropy_gained"] = round(mean["cross_entropy"] - mean["float_cross_entropy"], 4)
         print(f"{name:18} {mean}")
     if not options.validate:
         record(
