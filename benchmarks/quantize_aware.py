@@ -6,7 +6,8 @@ Free Spoken Digits, leaving one speaker out at a time. The network is MinGRU on 
 that remember by decays close to 1, where a step of int8 tells. Each fold trains it in float, writes it as full_int8,
 trains a copy on as its int8 twin, and one without rounding for as many steps, and writes both likewise. All files are
 scored on the absent speaker in LiteRT: by accuracy, by the cross-entropy of their probabilities, both beside the float
-model's that they were made from, and by how far the probabilities are from its. With --validate each fold does without the sixth speaker and reports the fifth.
+model's that they were made from, and by how far the probabilities are from its. With --validate each fold does without
+the sixth speaker and reports the fifth.
 """
 
 import argparse
