@@ -15,7 +15,7 @@ import numpy as np
 from export_latency import build, time_all
 from record import record
 
-FORMS, SCHEMES = ("native", "loop"), ("float32", "weight_int8", "dynamic_int8")
+FORMS, SCHEMES = ("native", "loop"), ("float32", "weight_int8", "dynamic_int8", "full_int8")
 UNITS, STEPS, FEATURES = (16, 64, 128, 256, 384, 512), 50, 40
 
 
@@ -52,7 +52,8 @@ def measure(name, units):
     from zoo import export
     from zoo.export.session import Session
 
-    inputs = np.random.default_rng(0).normal(size=(1, STEPS, FEATURES)).astype("float32")
+    examples = np.random.default_rng(0).normal(size=(8, STEPS, FEATURES)).astype("float32")
+    inputs = examples[:1]
     model = build(layers()[name], STEPS, FEATURES, units, True)
     plan = export.plan(model, format="onnx")
     (layer,) = (choice.layer for choice in plan.choices)
@@ -62,7 +63,9 @@ def measure(name, units):
         for form in FORMS:
             for scheme in SCHEMES:
                 path = pathlib.Path(folder, f"{form}.{scheme}.onnx")
-                paths[form, scheme] = export.to_onnx(model, path, scheme=scheme, plan=plan.override({layer: form}))
+                seen = {"representative_data": examples} if scheme == "full_int8" else {}
+                chosen = plan.override({layer: form})
+                paths[form, scheme] = export.to_onnx(model, path, scheme=scheme, plan=chosen, **seen)
         milliseconds, _ = time_all(paths, inputs)
         answers = {key: next(iter(Session(path)({"x": inputs}).values())) for key, path in paths.items()}
         exact = answers["native", "float32"]

@@ -51,6 +51,7 @@ def recurrent(layer, signals, memory, scope, apply):
 
 def _repeated(output, mask, sequences, memory, name):
     """Return `output` as it is where steps left out by `mask` repeat the last before, from an earlier chunk too."""
+    carried = getattr(output, "_keras_mask", None)
     seen = tf.cumsum(tf.cast(mask, tf.int32), axis=1) > 0  # whether this chunk has an output of its own by then
     before = memory.recall(name, output.shape[2 if sequences else 1 :], output.dtype)
     if sequences:
@@ -58,6 +59,8 @@ def _repeated(output, mask, sequences, memory, name):
     else:
         seen = tf.reshape(seen[:, -1], [-1] + [1] * (len(output.shape) - 1))
     output = tf.where(seen, output, before)
+    if carried is not None:
+        output._keras_mask = carried  # which is all that tells what follows a model within the model
     memory.keep(name, output[:, -1] if sequences else output)
     return output
 

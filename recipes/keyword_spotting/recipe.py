@@ -2,8 +2,8 @@
 
     zoo train keyword_spotting --data recordings/ --out runs/words
 
-Free Spoken Digits, the mean of leaving each of six speakers out: 92.4% ("crnn", extra="demo"). Training took 153 to
-225 s on 2 shared CPU cores. By `python benchmarks/fsdd_speakers.py`, in docs/results/keyword_spotting-fsdd.json. We
+Free Spoken Digits, the mean of leaving each of six speakers out: 92.9% ("crnn", extra="demo"). Training took 298 to
+754 s on a shared CPU core. By `python benchmarks/fsdd_speakers.py`, in docs/results/keyword_spotting-fsdd.json. We
 know of no published figure for this split.
 """
 

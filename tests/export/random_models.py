@@ -140,7 +140,7 @@ class _Builder:
             memory = L.Dense(cases.MEMORY_FEATURES)(self._recurrent(x, sequences=True))
             decoder = self.draw.one(cases.ATTENTION).make(return_sequences=True)
             return decoder(self._front(), memory=memory)
-        make = self._any_layer()
+        make = self._any_layer(counts=False)  # the decoder's steps would count on from the encoder's
         _, *states = make(return_state=True)(x)
         return make(return_sequences=self.draw.chance(0.5))(self._front(), initial_state=states)
 
@@ -197,10 +197,16 @@ class _Builder:
             return y
         return make(return_sequences=sequences, go_backwards=draw.chance(0.15))(x)
 
-    def _any_layer(self, width=_FEATURES):
-        """Return a function that makes layers of one kind and size, for sequences of `width` features."""
+    def _any_layer(self, width=_FEATURES, *, counts=True):
+        """Return a function that makes layers of one kind and size, for sequences of `width` features.
+
+        Args:
+            width: of a step.
+            counts: whether it may be one that takes no more steps than it has statistics for.
+        """
         if self.draw.chance(0.45):
             fitting = [case for case in _OURS if width == _FEATURES or str(case) != "ResidualCell"]
+            fitting = [case for case in fitting if counts or "steps" not in case.arguments]
             return self.draw.one_of_cases(fitting).make
         options = {"stateful": self.stateful, "unroll": self.steps is not None and self.draw.chance(0.1)}
         if self.draw.chance(0.15):

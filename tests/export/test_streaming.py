@@ -158,6 +158,24 @@ def test_masked_steps_at_the_start_of_a_chunk_go_on_as_in_the_whole(tmp_path, fo
         np.testing.assert_allclose(said[-1][name], whole[name], atol=ATOL)
 
 
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_a_mask_goes_on_after_a_model_within_the_model(tmp_path, format):
+    """Keras warns that it is lost there; in its own calls it is not, as the tensor that comes out carries it."""
+    frames = keras.Input((6, 4), name="frames")
+    inner = keras.Sequential([keras.Input((6, 4)), L.Dense(4), L.LSTM(3, return_sequences=True)])
+    sequence = L.BatchNormalization()(inner(L.Masking()(frames)))
+    ends = {"last": L.GRU(3)(sequence), "mean": L.GlobalAveragePooling1D()(sequence)}
+    model = keras.Model(frames, ends)
+    x = np.random.default_rng(0).normal(size=(1, 6, 4)).astype("float32")
+    x[:, [1, 3, 4]] = 0
+    session = Session(write(model, tmp_path, format, state="external", time_steps=2))
+    for at in (0, 2, 4):
+        said = session({"frames": x[:, at : at + 2]})
+    whole = model(x)
+    for name in ends:
+        np.testing.assert_allclose(said[name], whole[name], atol=ATOL)
+
+
 def test_a_state_given_by_the_model_is_where_the_stream_starts(tmp_path):
     sequences, speaker = keras.Input((6, 4), name="sequences"), keras.Input((3,), name="speaker")
     model = keras.Model([sequences, speaker], L.GRU(5)(sequences, initial_state=[L.Dense(5)(speaker)]))
