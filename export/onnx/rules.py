@@ -46,6 +46,8 @@ def _loop_is_better(use, target, scheme):
         return "the op has no integer kernel; a loop has for its products"
     if scheme == "dynamic_int8" and units >= (384 if isinstance(cell, keras.layers.GRUCell) else 256):
         return f"at {units} units a loop with integer products is quicker than the op, which has no integer kernel"
+    if isinstance(cell, keras.layers.SimpleRNNCell) and units >= 384:
+        return f"at {units} units a loop was seen to be quicker than the op"
     if isinstance(cell, layers.IndRNNCell) and units >= 128:
         return f"at {units} units a loop is smaller than an op whose matrix is but a diagonal, and soon quicker"
     if isinstance(cell, layers.EchoStateCell) and units >= 512 and cell.connectivity <= 0.25:
