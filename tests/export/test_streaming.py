@@ -158,6 +158,7 @@ def test_masked_steps_at_the_start_of_a_chunk_go_on_as_in_the_whole(tmp_path, fo
         np.testing.assert_allclose(said[-1][name], whole[name], atol=ATOL)
 
 
+@pytest.mark.filterwarnings("ignore:Layer 'sequential.*passed an input with a mask")
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
 def test_a_mask_goes_on_after_a_model_within_the_model(tmp_path, format):
     """Keras warns that it is lost there; in its own calls it is not, as the tensor that comes out carries it."""
