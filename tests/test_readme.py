@@ -159,3 +159,11 @@ def test_the_page_on_export_says_what_was_measured_of_training_with_rounding():
     said += "that know of the rounding, and {} after as many that do not"
     assert said.format(*added) in page
     assert "it takes {}, {} and {} points of accuracy".format(*(round(each, 1) for each in lost)) in page
+
+
+def test_the_page_on_export_says_how_many_random_models_left_without_a_mismatch():
+    found = recorded("fuzz")
+    page = " ".join((ROOT / "docs" / "export.md").read_text().split())
+    assert f"{found['models']} random ones" in page
+    assert f"Of {found['files']:,} files the float32 ones answer within {found['tolerance']['absolute']}" in page
+    assert not found["mismatches"]
