@@ -10,6 +10,8 @@ from dataclasses import asdict, field, fields
 from numbers import Integral, Real
 from pathlib import Path
 
+import numpy as np
+
 from zoo.errors import DataError, SettingError, TrainError
 from zoo.train.files import settle, write_json
 
@@ -176,6 +178,18 @@ def read_run(folder):
         return written["recipe"], dict(written["settings"]), folder / "model.keras"
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged ({error!r}), expected what training wrote: train again.") from error
+
+
+def places(labels, known, data):
+    """Return the place of each of the data's labels among those that a model knows, an array of int.
+
+    Raises:
+        DataError: a label of `data`, the name of the set, is none that the model knows.
+    """
+    unknown = set(labels) - set(known)
+    if unknown:
+        raise DataError(f"{data}: has the label {min(unknown)!r}, expected those of the model: {', '.join(known)}.")
+    return np.array([known.index(label) for label in labels])
 
 
 def check_fits(recipe, model):

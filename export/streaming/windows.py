@@ -79,6 +79,7 @@ def _slide(layer, signal, size, stride, memory, scope, apply):
 
 
 def check_stride(layer, signal, stride):
+    """Raise SettingError unless a chunk holds a whole number of the layer's strides."""
     if signal.frames % stride:
         raise SettingError(
             f"a chunk gives {signal.frames} frames to {layer.name}, which moves on by {stride}; "

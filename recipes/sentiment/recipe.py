@@ -15,7 +15,7 @@ import numpy as np
 
 from zoo.data.texts import load_texts
 from zoo.errors import DataError, SettingError
-from zoo.recipes.base import Recipe, on_device, setting
+from zoo.recipes.base import Recipe, on_device, places, setting
 from zoo.recipes.sentiment import device
 
 _FROM_TEXTS = "texts"
@@ -253,15 +253,10 @@ class Sentiment(Recipe):
 
         known, words = _carried(model)
         texts, labels = self.load().select(split)
-        unknown = set(self.labels) - set(known)
-        if unknown:
-            raise DataError(
-                f"{self.data}: has the label {min(unknown)!r}, expected those of the model: {', '.join(known)}."
-            )
-        labels = np.array([known.index(name) for name in self.labels])[labels]
+        labels = places(self.labels, known, self.data)[labels]
         answers = model.predict(self.encode(texts, words), batch_size=_BATCH, verbose=0).argmax(axis=-1)
-        places = np.arange(len(known))
-        by_label = metrics.precision_recall_fscore_support(labels, answers, labels=places, zero_division=0.0)
+        outputs = np.arange(len(known))
+        by_label = metrics.precision_recall_fscore_support(labels, answers, labels=outputs, zero_division=0.0)
         return {
             "accuracy": float(metrics.accuracy_score(labels, answers)),
             "macro_f1": float(np.mean(by_label[2])),
@@ -271,7 +266,7 @@ class Sentiment(Recipe):
                 name: dict(zip(("precision", "recall", "f1", "texts"), values, strict=True))
                 for name, values in zip(known, np.transpose(by_label).tolist(), strict=True)
             },
-            "confusion": metrics.confusion_matrix(labels, answers, labels=places).tolist(),
+            "confusion": metrics.confusion_matrix(labels, answers, labels=outputs).tolist(),
         }
 
     def metric(self, outputs, labels):

@@ -13,7 +13,7 @@ WRITE = {"tflite": export.to_tflite, "onnx": export.to_onnx}
 EACH_FORMAT = pytest.mark.parametrize("format", WRITE)
 
 
-def refused(error, words, model, folder, format, **options):
+def assert_refused(error, words, model, folder, format, **options):
     with pytest.raises(error, match=words) as caught:
         WRITE[format](model, folder / f"m.{format}", **options)
     assert "\n" not in str(caught.value)
@@ -40,7 +40,7 @@ def strings():
     ],
 )
 def test_a_model_that_no_file_can_hold(tmp_path, format, make, words):
-    refused(ExportError, words, make(), tmp_path, format)
+    assert_refused(ExportError, words, make(), tmp_path, format)
 
 
 def spoilt(value):
@@ -75,25 +75,25 @@ def test_weights_that_are_no_numbers_are_refused_by_layer_and_weight(tmp_path, v
 def test_a_stateful_layer_that_goes_on_within_the_model_is_refused(tmp_path, format, options):
     x, layer = keras.Input(batch_shape=(1, 4, 3), name="x"), K.GRU(3, stateful=True, return_sequences=True)
     model = keras.Model(x, layer(layer(x)))
-    refused(ExportError, "is stateful and used more than once", model, tmp_path, format, **options)
+    assert_refused(ExportError, "is stateful and used more than once", model, tmp_path, format, **options)
 
 
 def test_another_batch_than_the_models_own_is_refused(tmp_path):
     fixed = keras.Sequential([keras.Input(batch_shape=(2, 4, 3)), K.GRU(3)])
-    refused(ExportError, "give batch_size=2", fixed, tmp_path, "tflite", batch_size=4)
+    assert_refused(ExportError, "give batch_size=2", fixed, tmp_path, "tflite", batch_size=4)
 
 
 def test_an_open_time_axis_is_refused_where_the_form_or_scheme_needs_it_fixed(tmp_path):
     examples = {"scheme": "full_int8", "representative_data": np.random.normal(size=(4, 5, 3))}
-    refused(ExportError, "known number of steps; give time_steps=", recurrent(None, 3), tmp_path, "tflite")
-    refused(
+    assert_refused(ExportError, "known number of steps; give time_steps=", recurrent(None, 3), tmp_path, "tflite")
+    assert_refused(
         ExportError, "full_int8 needs it fixed; give time_steps=", recurrent(None, 3), tmp_path, "tflite", **examples
     )
     for format in WRITE:
         plan = export.plan(model := recurrent(None, 3), format=format)
         plan = plan.override({plan.choices[0].layer: "unrolled"})
-        refused(ExportError, "known number of steps; give time_steps=", model, tmp_path, format, plan=plan)
-        refused(ValueError, "give time_steps=", model, tmp_path, format, state="external")
+        assert_refused(ExportError, "known number of steps; give time_steps=", model, tmp_path, format, plan=plan)
+        assert_refused(ValueError, "give time_steps=", model, tmp_path, format, state="external")
 
 
 NORMAL = np.random.default_rng(0).normal(size=(4, 5, 3))
@@ -117,14 +117,16 @@ NORMAL = np.random.default_rng(0).normal(size=(4, 5, 3))
     ids=["no list", "no rows", "features", "steps", "constant", "NaN", "infinity", "text", "name", "number"],
 )
 def test_examples_that_show_no_ranges(tmp_path, format, examples, words):
-    refused(DataError, words, recurrent(5, 3), tmp_path, format, scheme="full_int8", representative_data=examples)
+    assert_refused(
+        DataError, words, recurrent(5, 3), tmp_path, format, scheme="full_int8", representative_data=examples
+    )
 
 
 @EACH_FORMAT
 def test_examples_of_which_the_model_makes_infinity_before_a_layer_that_bounds_it(tmp_path, format):
     model = keras.Sequential([keras.Input((5, 3), name="x"), K.Rescaling(1e38), K.LSTM(4), K.Dense(2)])
     words = r"becomes .* on representative_data; expected numbers of at most 1e\+19"
-    refused(DataError, words, model, tmp_path, format, scheme="full_int8", representative_data=100 * NORMAL)
+    assert_refused(DataError, words, model, tmp_path, format, scheme="full_int8", representative_data=100 * NORMAL)
 
 
 @EACH_FORMAT
@@ -136,22 +138,22 @@ def test_an_example_of_which_the_model_makes_no_number_before_others_of_which_it
     model = keras.Sequential([keras.Input((5, 3), name="x"), Root(), K.Conv1D(4, 3)])
     examples = np.where(np.arange(60).reshape(4, 5, 3) == 0, -1, np.abs(NORMAL))
     words = "becomes nan to nan on representative_data"
-    refused(DataError, words, model, tmp_path, format, scheme="full_int8", representative_data=examples)
+    assert_refused(DataError, words, model, tmp_path, format, scheme="full_int8", representative_data=examples)
 
 
 @pytest.mark.parametrize("scheme", ["float16", "dynamic_int8", "weight_int8"])
 def test_schemes_whose_ops_a_microcontroller_lacks(tmp_path, scheme):
-    refused(
+    assert_refused(
         SettingError, "TFLite Micro does not have", recurrent(5, 3), tmp_path, "tflite", scheme=scheme, target="mcu"
     )
 
 
 @EACH_FORMAT
 def test_another_number_of_steps_than_the_models_own_is_refused(tmp_path, format):
-    refused(SettingError, r"time_steps is 9.*have \[5\] steps", recurrent(5, 3), tmp_path, format, time_steps=9)
+    assert_refused(SettingError, r"time_steps is 9.*have \[5\] steps", recurrent(5, 3), tmp_path, format, time_steps=9)
 
 
 def test_a_layer_of_float64_is_refused_for_tflite(tmp_path):
     """LiteRT loads no recurrent file of it."""
     model = recurrent(5, 3, dtype="float64", name="precise")
-    refused(ExportError, "layer 'precise' computes in float64", model, tmp_path, "tflite")
+    assert_refused(ExportError, "layer 'precise' computes in float64", model, tmp_path, "tflite")

@@ -42,6 +42,8 @@ def test_a_leak_which_the_op_lacks_is_a_scan_and_the_plan_says_why(tmp_path):
 @pytest.mark.parametrize(
     ("layer", "form"),
     [
+        (keras.layers.SimpleRNN(256), "native"),
+        (keras.layers.SimpleRNN(384), "loop"),
         (IndRNN(64), "native"),
         (IndRNN(128), "loop"),
         (EchoState(256, connectivity=0.1, seed=1), "native"),

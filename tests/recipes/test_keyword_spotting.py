@@ -91,7 +91,7 @@ def test_other_recordings_are_scored_by_the_words_that_the_model_was_trained_on(
         recipe.assets(model)
     assert KeywordSpotting().assets(model) == {}
     (folder / "three").rename(folder / "hello")
-    with pytest.raises(DataError, match="has the word 'hello', expected those of the model: zero, one"):
+    with pytest.raises(DataError, match="has the label 'hello', expected those of the model: zero, one"):
         KeywordSpotting(data=folder).evaluate(model)
 
 

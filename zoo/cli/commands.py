@@ -97,11 +97,11 @@ def export(
     os.environ["KERAS_BACKEND"] = "tensorflow"  # which the exporters trace with; it loads what any backend trained
     with console().status("loading the model") as status:
         recipe, model = recipes.load(run)
-        check_fits(recipe, model)
         if plan:
             models = recipe.parts(model).values() if hasattr(recipe, "parts") else [model]
             plans = [export.plan(m, format=one, target=where) for m in models for one in format for where in target]
         else:
+            check_fits(recipe, model)
             status.update("writing and verifying the files")
             export.bundle(recipe, model, out, formats=format, schemes=scheme, targets=target, streaming=streaming)
     if plan:

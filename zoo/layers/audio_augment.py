@@ -21,7 +21,8 @@ class _TrainingOnly(keras.layers.Layer):
         return self.augment(inputs) if training else inputs
 
     def augment(self, inputs):
-        raise NotImplementedError
+        """Return the inputs, changed at random."""
+        raise NotImplementedError(f"{type(self).__name__}.augment")
 
     def uniform(self, shape, low, high):
         return keras.random.uniform(shape, low, high, dtype="float32", seed=self._random)

@@ -212,6 +212,7 @@ def moments(values, counts):
 
 
 def normalise(values, mean, variance):
+    """Return (values - mean) / sqrt(variance + epsilon), computed in float32 at least."""
     return ops.cast((wide(values) - mean) * ops.rsqrt(variance + _EPSILON), values.dtype)
 
 

@@ -34,7 +34,7 @@ class EpochBatches(keras.utils.PyDataset):
 
     def arrange(self, random):
         """Draw the order of an epoch, and what else changes with it, from a NumPy generator."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}.arrange")
 
 
 class ArrayBatches(EpochBatches):
