@@ -13,7 +13,8 @@ RUNS := runs/demo
 PIP := .venv/bin/python -m pip install --disable-pip-version-check --quiet --quiet
 PYTEST := .venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --quiet
 
-ON_EVERY_BACKEND := tests/layers tests/train/test_resume.py tests/train/test_diagnosis.py
+ON_EVERY_BACKEND := tests/layers tests/train/test_resume.py tests/train/test_diagnosis.py \
+  tests/recipes/test_every_backend.py
 
 .PHONY: help demo test clean
 .SUFFIXES:

@@ -7,6 +7,7 @@ RECIPE-failure.png, the one whose wrong caption is the surest.
 """
 
 import argparse
+import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 from record import record
 
 from zoo import export, recipes
+from zoo.data import demo_scenes
 from zoo.export import contents
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
@@ -32,6 +34,22 @@ def saved(example, folder):
     for number, frame in enumerate(example):
         Image.fromarray(frame).save(path / f"{number:03}.png")
     return path
+
+
+def named(said, right, held_out):
+    """Return how many things there are whose colour and shape training has (not) shown together, and the share named.
+
+    A thing is named where its caption has both words side by side.
+    """
+    pairs = [(colour, shape) for colour in demo_scenes.COLOURS for shape in demo_scenes.SHAPES]
+    wanted = {pair for pair in pairs if (pair in demo_scenes.HELD_OUT) == held_out}
+    found = [
+        pair in set(itertools.pairwise(ones[0][0]))
+        for ones, references in zip(said, right, strict=True)
+        for pair in itertools.pairwise(references[0])
+        if pair in wanted
+    ]
+    return {"things": len(found), "named": round(float(np.mean(found)), 4)}
 
 
 def main():
@@ -52,6 +70,11 @@ def main():
     said = recipe.caption(model, chosen)
     exact = np.array([tuple(ones[0][0]) in references for ones, references in zip(said, right, strict=True)])
     score = np.array([ones[0][1] for ones in said])
+    composed = {
+        "pairs that training showed": named(said, right, held_out=False),
+        "pairs that it did not": named(said, right, held_out=True),
+    }
+    print(composed, flush=True)
     examples = {}
     for kind, rows in (("attention", exact), ("failure", ~exact)):
         if rows.any():
@@ -78,6 +101,7 @@ def main():
             "parameters": {part: model.get_layer(part).count_params() for part in ("encoder", "decoder")},
             "training_seconds": seconds,
             "scores": splits,
+            "things in the test": composed,
             "examples": examples,
             "metric": card["metric"],
             "files": [{name: entry[name] for name in kept} for entry in card["models"]],

@@ -110,6 +110,12 @@ ATTENTION = [
     ),
     LayerCase(
         layers.AttentiveRecurrent,
+        cell=lambda dtype: layers.AdditiveAttention(
+            layers.LSTMCell(5, dtype=dtype), 3, MEMORY_FEATURES, query_inputs=True
+        ),
+    ),
+    LayerCase(
+        layers.AttentiveRecurrent,
         cell=lambda dtype: layers.DotAttention(
             layers.StackedCells([layers.IndRNNCell(5, activation="tanh", dtype=dtype), layers.GRUCell(3, dtype=dtype)]),
             4,

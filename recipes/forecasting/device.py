@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import json
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ else:  # in a bundle
     from contents import DataError
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)  # quantiles, as the model gives them
+STATIC = "static.json"  # [[column, its words; none where it holds numbers]]
 LARGEST = 1 << 28  # bytes of a CSV file
 LONGEST = 1 << 20  # steps that a model may look back
 DAY = 86400  # seconds
@@ -25,25 +27,27 @@ _MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 def read(path, card):
     """Return the model's input from the last rows of a CSV file: {"history": (1, look_back, channels)}.
 
-    A model that reads the calendar also gets {"clock": (1, 3)}, of the last row's time. The columns are found by their
+    A model that reads the calendar also gets {"clock": (1, 3)}, of the last row's time, and one that reads what columns
+    say of the series as a whole {"static": (1, columns)}, of the last row. The columns are found by their
     names, in any order, others are passed over. A missing value may be empty or NA; a step that is missing must be a
     row with nothing but its time.
 
     Args:
         path: a CSV file in UTF-8 with commas, semicolons or tabs, whose first row names the columns.
-        card: the bundle's card, with `labels`, the channels, and `settings` of the recipe: look_back (steps), and
-            whether it reads the calendar.
+        card: the bundle's card, with `labels`, the channels, `settings` of the recipe: look_back (steps), and whether
+            it reads the calendar, and `assets`, with the words of the static columns if it reads any.
 
     Raises:
         DataError: the file is missing, too short, no CSV, lacks a channel, or has a cell that is no number among the
-            rows that count; its times do not grow, or the last, where it is read, is no date; the card's settings are
-            not those of a forecasting model.
+            rows that count; its times do not grow, or the last, where it is read, is no date; a static column says
+            what no training series was; the card's settings are not those of a forecasting model.
     """
     look_back = card["settings"].get("look_back")
     if not isinstance(look_back, int) or not 0 < look_back <= LONGEST:
         raise DataError(f"the card's look_back is {ascii(look_back)[:80]}; expected a whole number above 0")
     header, rows = _read_csv(Path(path))
-    missing = [name for name in card["labels"] if name not in header]
+    static = _static(card)
+    missing = [name for name in (*card["labels"], *static) if name not in header]
     if missing:
         raise DataError(f"{path} has no column {missing[0]!r}; it has {', '.join(header)[:200]}")
     if len(rows) < look_back:
@@ -57,10 +61,14 @@ def read(path, card):
             history[0, step, channel] = _number(row[column], path, first + step + 2, name)
         if np.isnan(history[0, :, channel]).all():
             raise DataError(f"{path} has no number in the last {look_back} rows of column {name!r}; expected some")
-    if not card["settings"].get("calendar"):
-        return {"history": history}
-    now = _last_time(path, header, rows[-1], card["settings"].get("time_column"))
-    return {"history": history, "clock": clock(np.array([now])).astype(np.float32)}
+    inputs = {"history": history}
+    if card["settings"].get("calendar"):
+        now = _last_time(path, header, rows[-1], card["settings"].get("time_column"))
+        inputs["clock"] = clock(np.array([now])).astype(np.float32)
+    if static:
+        said = [_said(rows[-1][header.index(name)], words, path, name) for name, words in static.items()]
+        inputs["static"] = np.array([said], np.float32)
+    return inputs
 
 
 def clock(times):
@@ -170,6 +178,29 @@ def _time(cell):
             return np.datetime64(date, "s") - np.timedelta64(ahead, "m")
         except ValueError:
             return None
+
+
+def _static(card):
+    """Return {column: its words; none where it holds numbers} of the static columns that the model reads."""
+    names = [name.strip() for name in str(card["settings"].get("static_columns", "")).split(",") if name.strip()]
+    if not names:
+        return {}
+    try:
+        words = {str(name): [str(word) for word in words] for name, words in json.loads(card["assets"][STATIC])}
+        return {name: words[name] for name in names}
+    except (KeyError, ValueError, TypeError):
+        raise DataError(f"the bundle has no {STATIC} of the columns {', '.join(names)}; export it again") from None
+
+
+def _said(cell, words, path, column):
+    """Return what a static column says, as a number."""
+    if words and cell not in words:
+        known = ", ".join(words)[:200]
+        raise DataError(f"{path}: column {column!r} has {cell[:40]!r} in the last row; expected one of {known}")
+    number = words.index(cell) if words else _number(cell, path, "the last", column)
+    if np.isnan(number):
+        raise DataError(f"{path}: column {column!r} has nothing in the last row; expected a number")
+    return number
 
 
 def _number(cell, path, row, column):

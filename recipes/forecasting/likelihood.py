@@ -9,7 +9,7 @@ from zoo.recipes.forecasting.training import Windows
 
 
 class TaughtWindows(Windows):
-    """Batches of ({"history", "future", "clock" if the recipe has one}, future)."""
+    """Batches of ({"history", "future", and what else the recipe reads}, future)."""
 
     def __getitem__(self, index):
         inputs, future = super().__getitem__(index)
@@ -30,7 +30,11 @@ class Teacher(keras.Model):
 
     def __init__(self, model):
         super().__init__()
-        self.model = model
+        self.model, self.known = model, None
+        read = model.get_layer("deepar").input
+        if isinstance(read, list):  # the series, and what is known of each step
+            given = {name: each for name, each in model.input.items() if name != "history"}
+            self.known = keras.Model(given, read[1])
 
     def call(self, inputs):
         scale, network = self.model.get_layer("scale"), self.model.get_layer("deepar")
@@ -40,7 +44,7 @@ class Teacher(keras.Model):
         names = [layer.name for layer in self.model.layers]
         if "standing" in names:
             whole = whole + self.model.get_layer("standing")(level)
-        known = self.model.get_layer("cycles")(inputs["clock"]) if "clock" in inputs else None
+        known = self.known and self.known({name: inputs[name] for name in self.known.input})
         return ops.concatenate([whole[:, -network.horizon :], *network.told(whole, known)], axis=-1)
 
 

@@ -4,13 +4,42 @@ Two give the future itself, `deepar` its quantiles.
 """
 
 import keras
+import numpy as np
 from keras import ops
 
-from zoo.layers import DeepAR, EchoState, PathQuantiles, SegRNN
+from zoo.layers import CalendarCycles, DeepAR, EchoState, PathQuantiles, SegRNN, StaticCovariates
 from zoo.recipes.forecasting.scores import LEVELS
 
 _RESERVOIR, _TELLER = 300, 40  # units
 SCALED = "scaled"  # the layer whose output is compared with the scaled future
+
+
+def known(recipe, turns, series):
+    """Return what is known of every step beside the series, (batch, look_back + horizon, features), and from what.
+
+    Args:
+        recipe: `Forecasting`.
+        turns: what each clock of the calendar turns in a step; empty to read none.
+        series: `zoo.data.series.Series`; what its static columns say is read.
+
+    Returns:
+        (known, {name: input}); known is None where there is nothing.
+    """
+    inputs, parts = {}, []
+    if turns:
+        inputs["clock"] = keras.Input((len(turns),), name="clock")
+        parts.append(CalendarCycles(recipe.look_back, recipe.horizon, turns, name="cycles")(inputs["clock"]))
+    if series.static:
+        said = np.array([panel.static for panel in series.panels])
+        columns = [
+            len(words) or (numbers.mean(), numbers.std() or 1.0)
+            for (_, words), numbers in zip(series.static, said.T, strict=True)
+        ]
+        inputs["static"] = keras.Input((len(columns),), name="static")
+        layer = StaticCovariates(recipe.look_back + recipe.horizon, columns, name="said_of_series")
+        parts.append(layer(inputs["static"]))
+    joined = keras.layers.Concatenate(name="known")(parts) if len(parts) > 1 else next(iter(parts), None)
+    return joined, inputs
 
 
 def segrnn(scaled, recipe):

@@ -7,6 +7,7 @@ training took 141 to 331 s on 2 shared CPU cores. By `python benchmarks/forecast
 docs/results/forecasting-etth1.json. Published for SegRNN at the same look-back: 0.368, 0.395.
 """
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,8 +38,9 @@ class Forecasting(Recipe):
 
         history (batch, look_back, channels) -> forecast (batch, horizon, channels, quantiles)
 
-    With `calendar` there is a second input, `clock` (batch, 3): which part of the day, of the week and of the year has
-    gone by at the last step of the past.
+    With `calendar` there is another input, `clock` (batch, 3): which part of the day, of the week and of the year has
+    gone by at the last step of the past. With `static_columns` there is `static` (batch, columns): what each column
+    says of the series, a number, or the place of its word.
 
     The quantiles are those of `zoo.recipes.forecasting.scores.LEVELS`; the middle one, the median, is the forecast.
 
@@ -74,6 +76,7 @@ class Forecasting(Recipe):
     time_column: str = setting("", "the column of times; empty to recognise it by its name")
     value_columns: str = setting("", "the columns to forecast, commas between; empty for all that hold numbers")
     series_column: str = setting("", "the column that names the series of a long table; empty to recognise it")
+    static_columns: str = setting("", "columns that say what each series is, commas between; deepar reads them")
     season: int = setting(0, "steps after which things repeat, for MASE; 0 to recognise it by the times", least=0)
     epochs: int = setting(30, "passes over the training windows", least=1)
     batch_size: int = setting(64, "windows per training step", least=1)
@@ -92,10 +95,12 @@ class Forecasting(Recipe):
             raise SettingError(f"units is {self.units}; segrnn expects an even number.")
         if 0 < self.degrees < 3:
             raise SettingError(f"degrees is {self.degrees}, expected 3 or more, or 0 for the normal distribution.")
-        if self.calendar and self.network != "deepar":
-            raise SettingError(
-                f"calendar is True, which network {self.network!r} does not read: take network='deepar'."
-            )
+        for name in ("calendar", "static_columns"):
+            if getattr(self, name) and self.network != "deepar":
+                raise SettingError(
+                    f"{name} is {getattr(self, name)!r}, which network {self.network!r} does not read: take "
+                    "network='deepar'."
+                )
         if self.dropout >= 1:
             raise SettingError(f"dropout is {self.dropout}, expected a share of at least 0 and below 1.")
         if self.scaling not in ("", "train", "window"):
@@ -107,7 +112,8 @@ class Forecasting(Recipe):
 
     @cached_property
     def _series(self):
-        names = ("look_back", "horizon", "time_column", "value_columns", "series_column", "season", "skip_bad")
+        columns = ("time_column", "value_columns", "series_column", "static_columns")
+        names = ("look_back", "horizon", *columns, "season", "skip_bad")
         return load_series(self.data, **{name: getattr(self, name) for name in names})
 
     @property
@@ -116,16 +122,19 @@ class Forecasting(Recipe):
         return self.load().channels
 
     def cut(self, windows):
-        """Return (inputs, future) of windows: the model's input, {"history", "clock"} with `calendar`, and what came.
+        """Return (inputs, future) of windows: the past, or {"history", ...} where more is read, and what came.
 
         Args:
             windows: as `zoo.data.series.Series.windows` gives them.
         """
         past, future = self.load().cut(windows, *self._sizes)
-        if not self.calendar:
-            return past, future
-        now = [self.load().panels[number].times[start + self.look_back - 1] for number, start in windows]
-        return {"history": past, "clock": device.clock(np.array(now, "datetime64[s]")).astype(np.float32)}, future
+        panels, inputs = self.load().panels, {"history": past}
+        if self.calendar:
+            now = [panels[number].times[start + self.look_back - 1] for number, start in windows]
+            inputs["clock"] = device.clock(np.array(now, "datetime64[s]")).astype(np.float32)
+        if self.static_columns:
+            inputs["static"] = np.array([panels[number].static for number, _ in windows], np.float32)
+        return (inputs if len(inputs) > 1 else past), future
 
     @cached_property
     def _turns(self):
@@ -152,17 +161,15 @@ class Forecasting(Recipe):
         """Return a fresh, built `keras.Model` from a raw past to the quantiles of the future, not compiled."""
         import keras
 
-        from zoo.layers import CalendarCycles, ResidualQuantiles, SeriesScale
+        from zoo.layers import ResidualQuantiles, SeriesScale
         from zoo.recipes.forecasting import networks
 
         series = self.load()
         window = self.scaling == "window" or (not self.scaling and len(series.panels) > 1)
         history = keras.Input((self.look_back, len(series.channels)), name="history")
         scaled, level, spread = SeriesScale(None if window else series.spread(), name="scale")(history)
-        inputs, known = history, None
-        if self.calendar:
-            inputs = {"history": history, "clock": keras.Input((len(self._turns),), name="clock")}
-            known = CalendarCycles(self.look_back, self.horizon, self._turns, name="cycles")(inputs["clock"])
+        known, more = networks.known(self, self._turns if self.calendar else (), series)
+        inputs = {"history": history, **more} if more else history
         if self.network == "deepar":
             mean, size = series.mean(), series.spread()
             standing = keras.layers.Rescaling((1 / size).tolist(), (-mean / size).tolist(), name="standing")
@@ -173,6 +180,12 @@ class Forecasting(Recipe):
         # The level first: of a batch of one Keras' `add` would take it for a bias of as many quantiles as channels.
         forecast = keras.layers.Add(name="forecast")([_each_quantile(level), sized])
         return keras.Model(inputs, forecast, name="forecasting")
+
+    def assets(self, model):
+        """Return {file name: bytes} of what a device needs beside the labels: the words of the static columns."""
+        if not self.static_columns:
+            return {}
+        return {device.STATIC: json.dumps([[name, list(words)] for name, words in self.load().static]).encode()}
 
     def train(self, *, callbacks=(), verbose="auto"):
         """Train a fresh model and keep the weights of the epoch with the lowest validation loss.

@@ -59,7 +59,7 @@ def backtest(recipe, model, *, split="test", stride=0):
     windows = windows[since % (stride or recipe.horizon) == 0]
     past, future = recipe.cut(windows)
     forecasts = model.predict(past, batch_size=256, verbose=0)
-    past, found = past["history"] if recipe.calendar else past, []
+    past, found = past["history"] if isinstance(past, dict) else past, []
     for row, (number, start) in enumerate(windows):
         panel = series.panels[number]
         times = np.arange(len(panel.values)) if panel.times is None else panel.times
@@ -105,7 +105,7 @@ def sample_paths(recipe, model, past, *, count=100, seed=0):
     layer, (_, level, spread) = model.get_layer("deepar"), model.get_layer("scale").output
     parts = [layer.input, level, spread]  # of the layer: the series, and what is known with it
     read, level, spread = keras.Model(model.input, parts).predict(past, verbose=0)
-    series, *known = read if recipe.calendar else [read]
+    series, *known = read if isinstance(read, list) else [read]
     level = level - spread * (series[:, -1:])  # where the network's zero lies, in units of the series
     random, found = np.random.default_rng(seed), []
     for row in range(len(series)):

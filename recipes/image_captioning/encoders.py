@@ -12,7 +12,7 @@ SMALL, SQUEEZENET, IMAGENET = "small", "squeezenet", "imagenet"
 _FIRES = {2: 16, 3: 16, 4: 32, 5: 32, 6: 48, 7: 48, 8: 64, 9: 64}  # module: width that it squeezes to
 _EXPANDS = 4  # times as many channels leave by each of its two convolutions
 _BGR_MEANS = (103.939, 116.779, 123.68)  # of ImageNet's pictures, that SqueezeNet's authors take off
-_SMALL = (24, 48, 64)  # channels; each convolution halves the picture
+_SMALL = ((24, 2), (48, 2), (64, 2), (64, 1))  # channels, stride; at last a place sees 31 pixels, a whole thing
 
 
 def build(name, weights, size):
@@ -59,8 +59,8 @@ def _small(size):
 
     pictures = keras.Input((size, size, 3), name="image")
     x = keras.layers.Rescaling(1 / 127.5, -1.0, name="scale")(pictures)
-    for number, channels in enumerate(_SMALL, 1):
-        x = keras.layers.Conv2D(channels, 3, 2, "same", use_bias=False, name=f"convolution_{number}")(x)
+    for number, (channels, stride) in enumerate(_SMALL, 1):
+        x = keras.layers.Conv2D(channels, 3, stride, "same", use_bias=False, name=f"convolution_{number}")(x)
         x = keras.layers.BatchNormalization(momentum=0.9, name=f"normalise_{number}")(x)
         x = keras.layers.ReLU(name=f"relu_{number}")(x)
     return keras.Model(pictures, x)

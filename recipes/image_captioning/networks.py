@@ -1,6 +1,7 @@
 """The decoder that writes captions while it looks at features, whole for training and in parts for a device."""
 
 import json
+import math
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from zoo.recipes.device.beam_search import beam_search
 from zoo.recipes.device.captions import STATES
 from zoo.train.shared_batches import predict_batch
 
+_WHERE = 0.7  # spread of the first weights of a place's row and column, beside features that are about 1
 _PLACE = 16  # channels that a place of a frame is brought down to, before all places are read together
 
 
@@ -18,9 +20,10 @@ def decoder(shape, labels, *, units, width, dropout, word_dropout):
 
         memory = relu(features W + b)                     (batch, places, width), b another at each place
         hidden, cell = tanh(mean of memory W + b)         the start of the LSTM
-        context[t], hidden[t] = LSTM(word[t], what hidden[t-1] looks for in memory)
+        context[t], hidden[t] = LSTM(word[t], what hidden[t-1] and word[t] look for in memory)
         logits[t] = W_o tanh(W [hidden[t], context[t]] + word[t])
 
+    Where a place is, its row and its column, is what b begins as, so that "left of" need not be learnt place by place.
     Of a clip, a recurrent layer first reads the frames in both directions, and takes the place of the features: the
     places that are attended to are then moments.
 
@@ -56,7 +59,10 @@ def decoder(shape, labels, *, units, width, dropout, word_dropout):
     x = layers.Dropout(word_dropout, noise_shape=(None, None, 1), name="hide")(x)
     x = layers.Dropout(dropout, name="dropout_embedding")(x)
     attend = AttentiveRecurrent(
-        AdditiveAttention(LSTMCell(units), width, width), return_sequences=True, return_attention=True, name="attend"
+        AdditiveAttention(LSTMCell(units), width, width, query_inputs=True),
+        return_sequences=True,
+        return_attention=True,
+        name="attend",
     )
     hidden, attention = attend(x, initial_state=start, memory=memory)
     context = layers.Dot((2, 1), name="context")([attention, memory])
@@ -64,9 +70,19 @@ def decoder(shape, labels, *, units, width, dropout, word_dropout):
     x = layers.Activation("tanh", name="squashed")(x)
     x = layers.Dropout(dropout, name="dropout_word")(x)
     logits = dense(len(labels), name="logits")(x)
-    return keras.Model(
-        {"features": features, "words": words}, {"logits": logits, "attention": attention}, name="decoder"
-    )
+    said = {"logits": logits, "attention": attention}
+    model = keras.Model({"features": features, "words": words}, said, name="decoder")
+    where = _where(places, clip=len(shape) == 3)
+    directions = keras.ops.convert_to_numpy(keras.random.normal((where.shape[1], width), stddev=_WHERE))
+    model.get_layer("memory").bias.assign(where @ directions)
+    return model
+
+
+def _where(places, *, clip):
+    """Return where each place is, from -1 to 1, float32 (places, 2) by row and column; of moments (places, 1)."""
+    side = places if clip else math.isqrt(places)
+    along = np.linspace(-1, 1, side, dtype="float32") if side > 1 else np.zeros(1, "float32")
+    return along[:, None] if clip else np.stack([each.ravel() for each in np.meshgrid(along, along, indexing="ij")], 1)
 
 
 def _over_time(features, width):
@@ -107,7 +123,8 @@ def join(encoder, decoder):
 def to_train(model, seed=None):
     """Return the `keras.Model` that learns, of the layers of `model`, and its `training.OwnWords`, or None.
 
-    It reads features, or of an encoder that learns pictures, and words, and gives logits and attention.
+    It reads features, or of an encoder that learns pictures, and words, and gives logits and attention. It is never
+    `model` or a part of it: what is compiled with a loss of ours would be saved with that loss, and not be read again.
 
     Args:
         model: as `join` returns it.
@@ -116,8 +133,6 @@ def to_train(model, seed=None):
     from zoo.recipes.image_captioning.training import OwnWords
 
     encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
-    if not encoder.trainable and seed is None:
-        return decoder, None
     words = keras.Input((None,), dtype="int32", name="words")
     if encoder.trainable:
         seen = keras.Input(encoder.input_shape[1:], name=encoder.input.name)
@@ -155,9 +170,12 @@ def halves(model, name):
 
 
 def renew(reader, model):
-    """Give the first of `halves` the keys' weights that the model has now: the one weight that is a copy."""
+    """Give the first of `halves` the keys' weights that the model has now: the one weight that is a copy.
+
+    By way of NumPy, as JAX would share the array, and `predict` frees the arrays of the model that it runs.
+    """
     cell = model.get_layer("decoder").get_layer("attend").cell
-    reader.get_layer("keys").set_weights([cell.key_kernel])
+    reader.get_layer("keys").set_weights([keras.ops.convert_to_numpy(cell.key_kernel)])
 
 
 def search(reader, step, given, *, beam, length, penalty):

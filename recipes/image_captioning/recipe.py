@@ -36,7 +36,7 @@ class ImageCaptioning(Recipe):
     Example:
         >>> recipe = ImageCaptioning(units=32, width=32)
         >>> recipe.model().output_shape
-        (None, None, 22)
+        (None, None, 26)
 
     Reference:
         K. Xu et al., "Show, attend and tell: neural image caption generation with visual attention", ICML 2015,
@@ -61,15 +61,15 @@ class ImageCaptioning(Recipe):
     dropout: float = setting(0.1, "share that training drops of memory, embeddings and outputs, under 1", least=0.0)
     word_dropout: float = setting(0.5, "share of the words before that training hides, under 1", least=0.0)
     label_smoothing: float = setting(0.0, "share of the target that goes to all words alike, under 1", least=0.0)
-    doubly_stochastic: float = setting(0.1, "weight of the loss that has attention cover all places", least=0.0)
+    doubly_stochastic: float = setting(0.0, "weight of the loss that has attention cover all places", least=0.0)
     own_words: float = setting(0.0, "scheduled sampling: highest share of own words among those read, to 1", least=0.0)
     beam: int = setting(3, "beginnings that the search follows; 1 for greedy decoding", least=1)
     length_penalty: float = setting(
         0.7, "0 for the likeliest caption, which is short, to 1 for the likeliest words", least=0.0
     )
-    epochs: int = setting(20, "passes over the training captions", least=1)
+    epochs: int = setting(10, "passes over the training captions", least=1)
     batch_size: int = setting(32, "captions per training step", least=1)
-    learning_rate: float = setting(0.004, "the highest of the schedule", above=0.0)
+    learning_rate: float = setting(0.005, "the highest of the schedule", above=0.0)
     seed: int = setting(0, "of weights, order, dropout", least=0)
     skip_bad: bool = setting(False, "leave out unusable pictures and captions, listing them, instead of stopping")
 

@@ -30,7 +30,7 @@ class VideoCaptioning(ImageCaptioning):
     Example:
         >>> recipe = VideoCaptioning(units=32, width=32)
         >>> recipe.model().output_shape
-        (None, None, 22)
+        (None, None, 26)
 
     Reference:
         L. Yao et al., "Describing videos by exploiting temporal structure", ICCV 2015,

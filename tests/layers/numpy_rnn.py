@@ -127,7 +127,9 @@ def bahdanau(x, memory, mask, own, lstm):
     h = c = np.zeros((len(x), lstm[1].shape[0]))
     outputs, looked = [], []
     for t in range(x.shape[1]):
-        hidden = np.tanh(memory @ own["key_kernel"] + (h @ own["query_kernel"] + own["bias"])[:, None])
+        query = h @ own["query_kernel"] + own["bias"]
+        query += x[:, t] @ own["input_kernel"] if "input_kernel" in own else 0
+        hidden = np.tanh(memory @ own["key_kernel"] + query[:, None])
         attention, context = weigh((hidden @ own["score_kernel"])[..., 0], memory, mask)
         h, c = lstm_step(np.concatenate([x[:, t], context], axis=-1), h, c, lstm)
         outputs.append(h)

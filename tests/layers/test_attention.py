@@ -63,10 +63,16 @@ ALL = {"return_sequences": True, "return_state": True, "return_attention": True}
 
 
 @pytest.mark.parametrize("memory_mask", [None, MEMORY_MASK], ids=["whole", "masked"])
-@pytest.mark.parametrize("kind", [AdditiveAttention, DotAttention])
-def test_every_step_is_the_papers_formula(kind, memory_mask):
-    formula = {AdditiveAttention: numpy_rnn.bahdanau, DotAttention: numpy_rnn.luong}[kind]
-    layer = randomised(AttentiveRecurrent(kind(LSTMCell(5), 4, WIDTH), **ALL))
+@pytest.mark.parametrize(
+    ("kind", "formula", "more"),
+    [
+        (AdditiveAttention, numpy_rnn.bahdanau, {}),
+        (AdditiveAttention, numpy_rnn.bahdanau, {"query_inputs": True}),
+        (DotAttention, numpy_rnn.luong, {}),
+    ],
+)
+def test_every_step_is_the_papers_formula(kind, formula, more, memory_mask):
+    layer = randomised(AttentiveRecurrent(kind(LSTMCell(5), 4, WIDTH, **more), **ALL))
     x, call = given(memory_mask)
     values = [(weight, ops.convert_to_numpy(weight)) for weight in layer.weights]
     own = {weight.name: value for weight, value in values if "lstm_cell" not in weight.path}

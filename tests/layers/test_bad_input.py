@@ -44,7 +44,7 @@ BAD = {
     "cells": [[], None, [3], [keras.layers.LSTMCell(3)], "LSTMCell"],
     "seed": ["1", 1.5, True, -1, 2**32, [1]],
 }
-FLAGS = {"remember", "recurrent", "return_attention"}  # anything is true or false
+FLAGS = {"remember", "recurrent", "return_attention", "query_inputs"}  # anything is true or false
 
 
 def good(kind):
@@ -113,6 +113,7 @@ OTHERS = [
     lambda: layers.WordDropout(0.25, unknown=7, seed=3),
     lambda: layers.LogMel(8000, mels=20),
     lambda: layers.CalendarCycles(3, 2, [0.25]),
+    lambda: layers.StaticCovariates(3, [(1.0, 2.0), 4]),
     lambda: layers.SegRNN(4, units=8, segment=4, seed=3),
     lambda: layers.DeepAR(4, units=8, paths=5, degrees=3, seed=3),
     lambda: layers.AttentionPooling(3),

@@ -107,13 +107,14 @@ def test_the_decoder_is_its_equations():
 
     memory = np.maximum(dense(features, "memory"), 0)
     hidden, state = (np.tanh(dense(memory.mean(axis=1), name)) for name in ("hidden", "cell"))
-    keys, query, bias, score_kernel = (
-        keras.ops.convert_to_numpy(one) for one in (cell.key_kernel, cell.query_kernel, cell.bias, cell.score_kernel)
+    keys, query, asked, bias, score_kernel = (
+        keras.ops.convert_to_numpy(one)
+        for one in (cell.key_kernel, cell.query_kernel, cell.input_kernel, cell.bias, cell.score_kernel)
     )
     (kernel, recurrent, lstm_bias), (embeddings,) = of(cell.cell), of(decoder.get_layer("embedding"))
     for time in range(2):
         x = embeddings[words[:, time]]
-        scores = (np.tanh(memory @ keys + (hidden @ query + bias)[:, None]) @ score_kernel)[..., 0]
+        scores = (np.tanh(memory @ keys + (hidden @ query + x @ asked + bias)[:, None]) @ score_kernel)[..., 0]
         attention = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
         context = (attention[..., None] * memory).sum(axis=1)
         i, f, c, o = np.split(np.concatenate([x, context], 1) @ kernel + hidden @ recurrent + lstm_bias, 4, axis=1)
@@ -122,6 +123,37 @@ def test_the_decoder_is_its_equations():
         word = np.tanh(dense(np.concatenate([hidden, context], 1), "seen") + x)
         np.testing.assert_allclose(said["attention"][:, time], attention, atol=1e-5)  # float32
         np.testing.assert_allclose(said["logits"][:, time], dense(word, "logits"), atol=1e-4)
+
+
+def test_the_memory_begins_with_where_places_are():
+    """Of features that are zero: a plane over rows and columns, and over moments a line."""
+    labels, options = ("", "s", "e", "u", "a"), {"units": 3, "width": 6, "dropout": 0.0, "word_dropout": 0.0}
+    bias = keras.ops.convert_to_numpy(networks.decoder((12 * 12, 5), labels, **options).get_layer("memory").bias)
+    down, right = (np.diff(bias.reshape(12, 12, 6), axis=axis) for axis in (0, 1))
+    for step in (down, right):
+        np.testing.assert_allclose(step, np.broadcast_to(step[:1, :1], step.shape), atol=1e-6)
+        assert (abs(step[0, 0]) > 1e-3).all()
+    assert not np.allclose(down[0, 0], right[0, 0])
+    bias = keras.ops.convert_to_numpy(networks.decoder((9, 4, 5), labels, **options).get_layer("memory").bias)
+    np.testing.assert_allclose(np.diff(bias, axis=0), np.repeat(bias[-1:] / 4, 8, axis=0), atol=1e-6)
+
+
+def test_a_model_with_a_fixed_encoder_trains_and_comes_back(few, tmp_path, monkeypatch):
+    """Its features are kept apart and its decoder trains alone; what is saved is whole."""
+    monkeypatch.setenv("RECURRENT_ZOO_CACHE", str(tmp_path / "cache"))
+    image = keras.Input((48, 48, 3))
+    network = keras.layers.Conv2D(6, 12, 12, activation="relu")(keras.layers.Rescaling(1 / 255)(image))
+    keras.Model(image, network).save(tmp_path / "encoder.keras")
+    recipe = ImageCaptioning(encoder=str(tmp_path / "encoder.keras"), **SMALL)
+    model, scores = recipe.train(verbose=0)
+    before = model.get_layer("encoder").get_weights()
+    again, loaded = recipes.load(recipes.save(tmp_path / "run", recipe, model, scores))
+    assert again.evaluate(loaded) == recipe.evaluate(model)
+    fresh = recipe.model()
+    for one, other in zip(before, fresh.get_layer("encoder").get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    changed = fresh.get_layer("decoder").get_layer("logits").get_weights()[0]
+    assert not np.allclose(model.get_layer("decoder").get_layer("logits").get_weights()[0], changed)
 
 
 def test_losses_are_their_formulas():

@@ -14,11 +14,21 @@ COLOURS = {  # 0 to 255
     "yellow": (235, 215, 50),
     "purple": (160, 60, 190),
     "white": (240, 240, 240),
+    "cyan": (40, 210, 220),
+    "pink": (250, 150, 190),
+    "grey": (130, 130, 130),
 }
-SHAPES = ("circle", "square", "triangle", "cross", "ring")
-HELD_OUT = (("red", "triangle"), ("green", "ring"), ("blue", "circle"), ("yellow", "cross"), ("white", "square"))
+SHAPES = ("circle", "square", "triangle", "cross", "ring", "diamond")
+HELD_OUT = (
+    ("red", "triangle"),
+    ("green", "ring"),
+    ("blue", "circle"),
+    ("yellow", "cross"),
+    ("white", "square"),
+    ("pink", "diamond"),
+)
 SIZE = 48  # pixels of a picture's side
-_COUNTS = {"train": 1500, "validation": 200, "test": 200}
+_COUNTS = {"train": 6000, "validation": 200, "test": 400}
 _RELATIONS = {"left of": "right of", "above": "below"}  # and what the second thing is to the first
 _RADIUS = (5.0, 8.0)  # pixels
 _SINGLES = 0.2  # share of scenes that show one thing alone
@@ -90,6 +100,8 @@ def _outside(shape, down, right, radius):
         return abs(distance - 0.78 * radius) - 0.22 * radius
     if shape == "square":
         return across - 0.85 * radius
+    if shape == "diamond":
+        return (across + along - radius) / np.sqrt(2)
     if shape == "cross":
         return np.maximum(along - 0.3 * radius, across - radius)
     return np.maximum(down - 0.75 * radius, 0.87 * abs(right) - 0.5 * (down + radius))  # a triangle, its tip up

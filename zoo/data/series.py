@@ -1,12 +1,13 @@
 """Series of numbers over time, ready to train on: the demo set, the layouts of public sets, and a user's own tables."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from zoo.data import series_tables as tables
 from zoo.data.series_m4 import m4_twin, read_m4
+from zoo.data.series_static import read_static
 from zoo.errors import DataError, SettingError
 
 SPLITS = ("train", "validation", "test")
@@ -24,6 +25,7 @@ class Panel:
     values: np.ndarray  # float64 (steps, channels), NaN where a value is missing
     validation: int  # the first step of the split
     test: int
+    static: tuple[float, ...] = ()  # of each static column its number, or the place of its word
 
     def span(self, split):
         """Return (first, end): the steps that a split forecasts."""
@@ -39,6 +41,7 @@ class Series:
     channels: tuple[str, ...]
     season: int  # steps after which things repeat, 1 if nothing tells
     skipped: tuple[tuple[str, str], ...]  # (row or column, reason)
+    static: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (column, its words; none where it holds numbers)
 
     def windows(self, split, look_back, horizon):
         """Return every window whose future lies in a split: int (windows, 2) of (panel, first step of the past).
@@ -100,7 +103,16 @@ class Series:
 
 
 def load_series(
-    data, *, look_back, horizon, time_column="", value_columns="", series_column="", season=0, skip_bad=False
+    data,
+    *,
+    look_back,
+    horizon,
+    time_column="",
+    value_columns="",
+    series_column="",
+    static_columns="",
+    season=0,
+    skip_bad=False,
 ):
     """Load series and split them by time.
 
@@ -118,6 +130,8 @@ def load_series(
         time_column: str, which column holds the time ("": recognised by its name).
         value_columns: str, names of the channels with commas between ("": all that hold numbers).
         series_column: str, which column names the series ("": recognised by its name, or none).
+        static_columns: str, names with commas between of the columns that say something of each series as a whole, in
+            numbers or in words ("": none).
         season: int, steps after which things repeat (0: recognised by the times).
         skip_bad: bool, leave out rows, columns and series that cannot be used and list them in `skipped` (default: the
             first is an error).
@@ -135,16 +149,20 @@ def load_series(
         ((48, 1), (12, 1), 12)
     """
     path = DEMO if data == "demo" else Path(data).expanduser()
-    asked = tuple(name.strip() for name in value_columns.split(",") if name.strip())
+    asked, static = (
+        tuple(name.strip() for name in names.split(",") if name.strip()) for names in (value_columns, static_columns)
+    )
     skipped = _Skipped(path, skip_bad)
     if m4_twin(path):
+        if static:
+            raise DataError(f"{path}: M4's files say nothing of their series: leave static_columns empty.")
         rows, found_season = read_m4(path)
         panels = [
             Panel(name, None, values, len(values) - 2 * ahead, len(values) - ahead) for name, values, ahead in rows
         ]
-        found = panels, ("value",), found_season
+        found = panels, ("value",), found_season, ()
     else:
-        found = _read_table(tables.read_table(path), time_column, asked, series_column, skipped)
+        found = _read_table(tables.read_table(path), time_column, asked, series_column, static, skipped)
     return _checked(*found, season, look_back, horizon, skipped)
 
 
@@ -160,12 +178,12 @@ class _Skipped(list):
         self.append((place, reason))
 
 
-def _read_table(table, time_column, asked, series_column, skipped):
-    """Return (panels, channels, season) of a table, wide or long."""
+def _read_table(table, time_column, asked, series_column, static, skipped):
+    """Return (panels, channels, season, static columns) of a table, wide or long."""
     time = tables.find_time(table, time_column)
     if not series_column:
         series_column = next((name for name in table.columns if name.lower() in tables.SERIES_NAMES), "")
-    others = [name for name in table.columns if name not in (*time, series_column)]
+    others = [name for name in table.columns if name not in (*time, series_column, *static)]
     channels = asked or tuple(name for name in others if tables.holds_numbers(table.column(name)))
     for name in channels:
         if not tables.holds_numbers(table.column(name)):
@@ -175,17 +193,21 @@ def _read_table(table, time_column, asked, series_column, skipped):
     if not asked:
         skipped.extend((f"column {name!r}", "holds no numbers") for name in others if name not in channels)
     if not series_column:
-        panel, season = _read_panel(table, "", np.arange(len(table.cells)), time, channels, skipped)
-        return [panel], channels, season
+        if static:
+            raise DataError(
+                f"{table.path}: static_columns tell series apart, and no column names the series: give its name as "
+                "series_column."
+            )
+        panel, season = _read_panel(table, "", np.arange(len(table.cells)), time, channels, (), skipped)
+        return [panel], channels, season, ()
     of_row = table.column(series_column)
-    read = [
-        _read_panel(table, name, np.flatnonzero(of_row == name), time, channels, skipped)
-        for name in dict.fromkeys(of_row)
-    ]
-    return [panel for panel, _ in read], channels, max(season for _, season in read)
+    rows_of = {name: np.flatnonzero(of_row == name) for name in dict.fromkeys(of_row)}
+    static, told = read_static(table, rows_of, static, skipped)
+    read = [_read_panel(table, name, rows_of[name], time, channels, said, skipped) for name, said in told.items()]
+    return [panel for panel, _ in read], channels, max(season for _, season in read), static
 
 
-def _read_panel(table, name, rows, time, channels, skipped):
+def _read_panel(table, name, rows, time, channels, static, skipped):
     """Return (panel, season) of some rows of a table, its values put on an even grid of times."""
     part = table.rows(rows)
     values, bad_cells = tables.read_values(part, channels)
@@ -209,7 +231,7 @@ def _read_panel(table, name, rows, time, channels, skipped):
     grid = np.full((places[-1] + 1, len(channels)), np.nan)
     grid[places] = values[kept]
     validation, test, end = _split(Path(table.path), len(grid))
-    return Panel(name, _fill_times(times, places)[:end], grid[:end], validation, test), season
+    return Panel(name, _fill_times(times, places)[:end], grid[:end], validation, test, static), season
 
 
 def _fill_times(times, places):
@@ -227,7 +249,7 @@ def _split(path, steps):
     return *(int(share * steps) for share in _SHARES), steps
 
 
-def _checked(panels, channels, found_season, season, look_back, horizon, skipped):
+def _checked(panels, channels, found_season, static, season, look_back, horizon, skipped):
     """Return the Series of what is long enough and not constant."""
     needed = {"train": look_back + horizon, "validation": horizon, "test": horizon}
     kept = []
@@ -253,9 +275,9 @@ def _checked(panels, channels, found_season, season, look_back, horizon, skipped
     used = [channel for channel, reason in enumerate(flat) if not reason]
     if not used:
         raise DataError(f"{skipped.path}: no column can be used: each is constant or empty in the train split.")
-    kept = [Panel(p.name, p.times, p.values[:, used], p.validation, p.test) for p in kept]
+    kept = [replace(panel, values=panel.values[:, used]) for panel in kept]
     names = tuple(channels[channel] for channel in used)
-    series = Series(tuple(kept), names, season or found_season, tuple(skipped))
+    series = Series(tuple(kept), names, season or found_season, tuple(skipped), static)
     for split in SPLITS:
         if not len(series.windows(split, look_back, horizon)):
             raise DataError(

@@ -194,14 +194,22 @@ def read_values(table, columns):
         cells = table.column(name)
         values[:, place] = _numbers(cells)
         unread = np.flatnonzero(~np.isfinite(values[:, place]))
-        bad += [(int(row), name) for row in unread if cells[row].lower() not in _MISSING]
+        bad += [(int(row), name) for row in unread if not is_missing(cells[row])]
     values[~np.isfinite(values)] = np.nan
     return values, sorted(bad)
 
 
+def is_missing(cell):
+    return cell.lower() in _MISSING
+
+
+def is_number(cell):
+    return bool(np.isfinite(_numbers([cell]))[0])
+
+
 def holds_numbers(cells):
     """True where a cell is a number and most of those that are not missing are."""
-    known = [cell for cell in cells if cell.lower() not in _MISSING]
+    known = [cell for cell in cells if not is_missing(cell)]
     return 2 * np.isfinite(_numbers(known)).sum() > len(known)
 
 

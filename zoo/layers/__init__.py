@@ -36,6 +36,7 @@ from zoo.layers.sequence_pooling import AttentionPooling, MaxPooling
 from zoo.layers.series_scale import SeriesScale
 from zoo.layers.slstm import SLSTM, SLSTMCell
 from zoo.layers.stacked_cells import StackedCells
+from zoo.layers.static_covariates import StaticCovariates
 from zoo.layers.variational_dropout import VariationalDropout
 from zoo.layers.word_dropout import WordDropout
 from zoo.layers.zoneout import Zoneout, ZoneoutGRU, ZoneoutLSTM
@@ -92,6 +93,7 @@ __all__ = [
     "SeriesScale",
     "SpectrogramMask",
     "StackedCells",
+    "StaticCovariates",
     "VariationalDropout",
     "WordDropout",
     "Zoneout",
