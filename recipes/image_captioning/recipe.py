@@ -58,7 +58,7 @@ class ImageCaptioning(Recipe):
     length: int = setting(20, "words of a caption at most; of longer ones the start is learnt", least=1)
     units: int = setting(128, "width of the LSTM", least=1)
     width: int = setting(64, "of the embeddings, of the memory and of the network that attends", least=1)
-    dropout: float = setting(0.1, "share that training drops of memory, embeddings and outputs, under 1", least=0.0)
+    dropout: float = setting(0.2, "share that training drops of memory, embeddings and outputs, under 1", least=0.0)
     word_dropout: float = setting(0.5, "share of the words before that training hides, under 1", least=0.0)
     label_smoothing: float = setting(0.0, "share of the target that goes to all words alike, under 1", least=0.0)
     doubly_stochastic: float = setting(0.0, "weight of the loss that has attention cover all places", least=0.0)
@@ -67,7 +67,7 @@ class ImageCaptioning(Recipe):
     length_penalty: float = setting(
         0.7, "0 for the likeliest caption, which is short, to 1 for the likeliest words", least=0.0
     )
-    epochs: int = setting(10, "passes over the training captions", least=1)
+    epochs: int = setting(12, "passes over the training captions", least=1)
     batch_size: int = setting(32, "captions per training step", least=1)
     learning_rate: float = setting(0.005, "the highest of the schedule", above=0.0)
     seed: int = setting(0, "of weights, order, dropout", least=0)
