@@ -101,9 +101,9 @@ def test_the_demo_set_moves_as_its_captions_say_and_keeps_some_for_the_test(monk
         new = (words[1], words[2]) in PAIRS or tuple(ways) in demo_movements.HELD_OUT
         assert new == (split == "test")
         assert clip.shape == (demo_movements.FRAMES, demo_movements.SIZE, demo_movements.SIZE, 3)
-        bright = clip.max(axis=3) > 115
+        bright = clip.max(axis=3) > 92  # the ground is at most 70, grey at least 104, the noise 6
         centres = np.array([np.argwhere(frame).mean(axis=0) for frame in bright])
         for way, move in zip(ways, (centres[1] - centres[0], centres[-1] - centres[-2])[-len(ways) :], strict=True):
             np.testing.assert_allclose(
-                move, 3 * np.array(demo_movements.WAYS[way]), atol=1
-            )  # a pixel, as edges are blurred; a step is three
+                move, 4 * np.array(demo_movements.WAYS[way]), atol=1
+            )  # a pixel, as edges are blurred; a step is four

@@ -1,0 +1,55 @@
+"""The figures of the captioners' pages are those that were measured."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+SCORES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "exact")
+
+
+@pytest.fixture(params=["image_captioning", "video_captioning"])
+def measured(request):
+    """(what was measured on the demo set, the page in one line)."""
+    found = json.loads((DOCS / "results" / f"{request.param}-demo.json").read_text())
+    return found, " ".join((DOCS / f"{request.param}.md").read_text().split())
+
+
+def test_the_scores_of_the_demo_set_are_on_the_page(measured):
+    found, page = measured
+    for name, split in (("validation, of known pairs", "validation"), ("test, with new pairs", "test")):
+        cells = [f"{found['scores'][split][score]:.3f}" for score in SCORES]
+        assert f"| {name} | {' | '.join(cells)} |" in page
+    old, new = (found["things in the test"][name] for name in ("pairs that training showed", "pairs that it did not"))
+    assert f"In the test {new['things']} things" in page and f": {100 * new['named']:.1f}% are named" in page
+    assert f"Of the {old['things']} others it is {100 * old['named']:.1f}%" in page
+    assert f"{found['training_seconds']:.0f} s of training" in page
+    for part in ("encoder", "decoder"):
+        assert f"{found['parameters'][part]:,}" in page
+
+
+def test_it_composes():
+    """More than half of what was never shown together is named: by chance one in a few dozen pairs would be."""
+    for name in ("image_captioning", "video_captioning"):
+        found = json.loads((DOCS / "results" / f"{name}-demo.json").read_text())["things in the test"]
+        assert found["pairs that it did not"]["named"] > 0.5, name
+
+
+def test_the_curve_the_examples_and_the_files_are_on_the_page(measured):
+    found, page = measured
+    history = found["history"]
+    for name, values in (("training loss", history["logits_loss"]), ("validation CIDEr-D", history["val_cider"])):
+        assert f"| {name} | {' | '.join(f'{value:.2f}' for value in values)} |" in page
+    for kind, example in found["examples"].items():
+        assert f'"{example["said"]}"' in page
+        picture = f"{found['recipe']}-{kind}.png"
+        assert f"(pictures/{picture})" in page and (DOCS / "pictures" / picture).is_file()
+    files = {}
+    for entry in found["files"]:
+        _, _, kind = entry["name"].split(".", 2)
+        files.setdefault(kind, []).append(entry)
+    assert len(files) == 4
+    for kind, parts in files.items():
+        cells = [f"{part['bytes'] / 1024:.0f}" for part in parts] + [f"{part['latency_ms']:.2f}" for part in parts]
+        assert f"| {kind} | {' | '.join(cells)} | {100 * parts[0]['metric']:.1f} |" in page
