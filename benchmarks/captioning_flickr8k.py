@@ -20,7 +20,7 @@ from record import record
 from zoo import recipes
 from zoo.recipes import ImageCaptioning
 
-MOBILENET, SQUEEZENET = "mobilenet_v2_1.0_224_quant.tflite", "squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5"
+MOBILENET = "mobilenet_v2_1.0_224_quant.tflite"
 SETTINGS = {
     "rare": 5,
     "units": 256,
@@ -39,7 +39,6 @@ VARIANTS = {
     "narrower, larger batches": {"width": 128, "dropout": 0.4, "batch_size": 100, "epochs": 7},
     "attention that covers all places": {"doubly_stochastic": 0.1},
     "half of the words before hidden": {"word_dropout": 0.5},
-    "SqueezeNet": {"encoder": SQUEEZENET, "image_size": 128},
 }
 PUBLISHED = {  # with far larger encoders, as the papers have them
     "Show, attend and tell, soft attention": {"bleu_1": 67.0, "bleu_2": 44.8, "bleu_3": 29.9, "bleu_4": 19.5},
@@ -55,11 +54,8 @@ class Validated(ImageCaptioning):
 
 
 def settings_of(variant, data, encoders):
-    """Return all settings of a variant; an .h5 file holds weights of the network that it names."""
-    chosen = SETTINGS | {"encoder": MOBILENET} | VARIANTS[variant]
-    file = str(Path(encoders, chosen.pop("encoder")))
-    named = {"encoder": "squeezenet", "weights": file} if file.endswith(".h5") else {"encoder": file}
-    return chosen | named | {"data": data}
+    """Return all settings of a variant."""
+    return SETTINGS | VARIANTS[variant] | {"encoder": str(Path(encoders, MOBILENET)), "data": data}
 
 
 def trained(variant, options):
@@ -130,7 +126,7 @@ def surest_failures(recipe, model, count=3):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder of Flickr8k.token.txt")
-    parser.add_argument("--encoders", required=True, help=f"folder of {MOBILENET} and {SQUEEZENET}")
+    parser.add_argument("--encoders", required=True, help=f"folder of {MOBILENET}")
     parser.add_argument("--runs", required=True, help="folder for the trained variants")
     parser.add_argument("--variants", nargs="+", default=VARIANTS, help="only these, and no test")
     options = parser.parse_args()

@@ -12,6 +12,7 @@ from zoo.recipes.forecasting.scores import LEVELS
 
 _RESERVOIR, _TELLER = 300, 40  # units
 SCALED = "scaled"  # the layer whose output is compared with the scaled future
+SAID = "said_of_series"  # the layer that knows the static columns and their words
 
 
 def known(recipe, turns, series):
@@ -32,11 +33,11 @@ def known(recipe, turns, series):
     if series.static:
         said = np.array([panel.static for panel in series.panels])
         columns = [
-            len(words) or (numbers.mean(), numbers.std() or 1.0)
+            words or (numbers.mean(), numbers.std() or 1.0)
             for (_, words), numbers in zip(series.static, said.T, strict=True)
         ]
         inputs["static"] = keras.Input((len(columns),), name="static")
-        layer = StaticCovariates(recipe.look_back + recipe.horizon, columns, name="said_of_series")
+        layer = StaticCovariates(recipe.look_back + recipe.horizon, columns, name=SAID)
         parts.append(layer(inputs["static"]))
     joined = keras.layers.Concatenate(name="known")(parts) if len(parts) > 1 else next(iter(parts), None)
     return joined, inputs

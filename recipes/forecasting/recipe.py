@@ -185,7 +185,20 @@ class Forecasting(Recipe):
         """Return {file name: bytes} of what a device needs beside the labels: the words of the static columns."""
         if not self.static_columns:
             return {}
+        self._check_words(model)
         return {device.STATIC: json.dumps([[name, list(words)] for name, words in self.load().static]).encode()}
+
+    def _check_words(self, model):
+        """Raise DataError where the static columns have other words than those by whose places a model knows them."""
+        from zoo.recipes.forecasting.networks import SAID
+
+        for (name, words), known in zip(self.load().static, model.get_layer(SAID).columns, strict=True):
+            known = known if isinstance(known[0], str) else ()
+            if words != known:
+                raise DataError(
+                    f"{self.data}: column {name!r} says {', '.join(words)[:200] or 'numbers'}, expected what the model "
+                    f"learnt: {', '.join(known)[:200] or 'numbers'}."
+                )
 
     def train(self, *, callbacks=(), verbose="auto"):
         """Train a fresh model and keep the weights of the epoch with the lowest validation loss.
@@ -223,6 +236,8 @@ class Forecasting(Recipe):
 
         "mse" and "mae" are those of values divided by the channel's standard deviation in training, as is usual.
         """
+        if self.static_columns:
+            self._check_words(model)
         series = self.load()
         scores, windows = Scores(series.spread(), series.naive_errors()), series.windows(split, *self._sizes)
         for start in range(0, len(windows), _BLOCK):

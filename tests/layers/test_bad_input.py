@@ -113,7 +113,7 @@ OTHERS = [
     lambda: layers.WordDropout(0.25, unknown=7, seed=3),
     lambda: layers.LogMel(8000, mels=20),
     lambda: layers.CalendarCycles(3, 2, [0.25]),
-    lambda: layers.StaticCovariates(3, [(1.0, 2.0), 4]),
+    lambda: layers.StaticCovariates(3, [(1.0, 2.0), ("a", "b")]),
     lambda: layers.SegRNN(4, units=8, segment=4, seed=3),
     lambda: layers.DeepAR(4, units=8, paths=5, degrees=3, seed=3),
     lambda: layers.AttentionPooling(3),

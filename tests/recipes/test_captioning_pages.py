@@ -29,6 +29,29 @@ def test_the_scores_of_the_demo_set_are_on_the_page(measured):
         assert f"{found['parameters'][part]:,}" in page
 
 
+def test_the_scores_of_flickr8k_are_on_the_page():
+    found = json.loads((DOCS / "results" / "image_captioning-flickr8k.json").read_text())
+    page = " ".join((DOCS / "image_captioning.md").read_text().split())
+    test, surest = found["test"], found["the surest of them"][0]
+    cells = [f"{100 * test[name]:.1f}" for name in (*SCORES[:4], "meteor", "cider")]
+    assert f"beam of 3 | {' | '.join(cells)} |" in page
+    assert test["pictures"] == 1000 and len(found["variants"]) >= 4
+    for name, variant in found["variants"].items():
+        cells = [f"{100 * variant['validation']['3'][score]:.1f}" for score in ("bleu_1", "bleu_4", "cider")]
+        assert f"| {name} | {' | '.join(cells)} |" in page
+    best = max(found["variants"], key=lambda name: found["variants"][name]["validation"]["3"]["cider"])
+    assert found["chosen"] == best
+    for name, each in found["files"].items():
+        cells = [f"{100 * each[score]:.1f}" for score in ("bleu_4", "cider")]
+        if "bytes" in each:
+            cells += [f"{each['bytes'][part] / 1024:.0f}" for part in ("encoder", "step")]
+            cells += [f"{each['ms']['encoder']:.1f}", f"{each['ms']['step']:.2f}"]
+        assert f"| {name} | {' | '.join(cells)} |" in page
+    curve = " | ".join(f"{100 * value:.1f}" for value in found["variants"][best]["cider_by_epoch"])
+    assert f"| validation CIDEr-D, greedy | {curve} |" in page
+    assert f'"{surest["said"]}"' in page
+
+
 def test_it_composes():
     """More than half of what was never shown together is named: by chance one in a few dozen pairs would be."""
     for name in ("image_captioning", "video_captioning"):

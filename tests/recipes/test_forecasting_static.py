@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,6 +98,18 @@ def test_a_bundle_reads_the_columns_without_the_zoo(shops, tmp_path):
     history = np.arange(12, dtype="float32").reshape(1, 12, 1)
     expected = model.predict({"history": history, "static": np.array([[1, 3]], "float32")}, verbose=0)
     np.testing.assert_allclose(rows[:, 1], expected[0, :, 0, MIDDLE], rtol=1e-4, atol=1e-4)  # six digits are shown
+
+
+def test_words_that_the_model_does_not_know_are_named(shops, tmp_path):
+    recipe = Forecasting(data=shops, static_columns="region,size", **SMALL)
+    model = recipe.model()
+    other = tmp_path / "other.csv"
+    other.write_text(shops.read_text().replace("north", "west"))
+    with pytest.raises(DataError, match="'region' says south, west, expected what the model learnt: north, south"):
+        replace(recipe, data=str(other)).evaluate(model)
+    other.write_text(shops.read_text().replace("north", "1").replace("south", "2"))
+    with pytest.raises(DataError, match="'region' says numbers, expected what the model learnt: north, south"):
+        replace(recipe, data=str(other)).assets(model)
 
 
 STEADY = of_shop("a", "north", 1, range(40))

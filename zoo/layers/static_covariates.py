@@ -1,9 +1,8 @@
 """What is known of a series as a whole, as features at every step: numbers scaled, words each a feature of its own."""
 
-from numbers import Integral
+from numbers import Real
 
 import keras
-import numpy as np
 from keras import ops
 
 from zoo import checks
@@ -21,7 +20,7 @@ class StaticCovariates(keras.layers.Layer):
 
     Args:
         steps: int, how many.
-        columns: for each column (mean, spread), floats, or the number of its words, int.
+        columns: for each column (mean, spread), floats, or its words, str, by whose places they go in.
 
     Call arguments:
         said: (batch, columns).
@@ -30,22 +29,21 @@ class StaticCovariates(keras.layers.Layer):
         (batch, steps, features).
 
     Raises:
-        SettingError: there is no column, or one is neither; a spread is not above 0.
+        SettingError: there is no column, or one is neither numbers nor words; a spread is not above 0.
 
     Example:
-        >>> StaticCovariates(2, [(10.0, 5.0), 3])(np.array([[20.0, 1.0]])).numpy()[0].tolist()
+        >>> StaticCovariates(2, [(10.0, 5.0), ("east", "north", "south")])(np.array([[20.0, 1.0]])).numpy()[0].tolist()
         [[2.0, 0.0, 1.0, 0.0], [2.0, 0.0, 1.0, 0.0]]
     """
 
     def __init__(self, steps, columns, **kwargs):
         super().__init__(**kwargs)
         self.steps = checks.whole(steps, "steps", least=1)
-        self.columns = [
-            int(each) if isinstance(each, Integral) else tuple(map(float, np.ravel(each))) for each in columns
-        ]
+        self.columns = [tuple(each) for each in columns]
         for each in self.columns:
-            if each == 0 or (isinstance(each, tuple) and (len(each) != 2 or not each[1] > 0)):
-                raise SettingError(f"StaticCovariates: a column is {each}; expected (mean, spread) or a count of words")
+            words = bool(each) and all(isinstance(one, str) for one in each)
+            if not words and not (len(each) == 2 and all(isinstance(one, Real) for one in each) and each[1] > 0):
+                raise SettingError(f"StaticCovariates: a column is {each}; expected (mean, spread), or words")
         if not self.columns:
             raise SettingError("StaticCovariates: columns is empty; expected one column at least")
 
@@ -53,16 +51,17 @@ class StaticCovariates(keras.layers.Layer):
         parts = []
         for column, each in enumerate(self.columns):
             value = said[:, column : column + 1]
-            if isinstance(each, int):
-                places = ops.arange(each, dtype=value.dtype)
+            if isinstance(each[0], str):
+                places = ops.arange(len(each), dtype=value.dtype)
                 parts.append(ops.relu(1 - ops.abs(value - places)))
             else:
                 parts.append((value - each[0]) / each[1])
         return ops.repeat(ops.expand_dims(ops.concatenate(parts, axis=-1), 1), self.steps, axis=1)
 
     def compute_output_shape(self, input_shape):
-        features = sum(each if isinstance(each, int) else 1 for each in self.columns)
+        features = sum(len(each) if isinstance(each[0], str) else 1 for each in self.columns)
         return (input_shape[0], self.steps, features)
 
     def get_config(self):
-        return {**super().get_config(), "steps": self.steps, "columns": self.columns}
+        columns = [[one if isinstance(one, str) else float(one) for one in each] for each in self.columns]
+        return {**super().get_config(), "steps": self.steps, "columns": columns}
