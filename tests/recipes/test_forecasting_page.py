@@ -1,6 +1,7 @@
 """The figures of docs/forecasting.md are those that were measured."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,28 @@ def test_the_m4_scores_are_on_the_page():
     assert f"| the last value | {naive['smape']:.3f} | {naive['mase']:.3f} |" in PAGE
     # the organisers' figures for the same forecast: so that the scores are the competition's, to the digits they print
     assert naive == pytest.approx(measured["published"]["naive"], abs=0.001)
+
+
+def test_the_variants_and_the_comparison_on_beijings_air_are_on_the_page():
+    measured = recorded("forecasting-pm25")
+    names = ("quantile_loss", "coverage", "mse", "mae")
+    for split in ("validation", "test"):
+        table = PAGE.partition(f"| {split} | ")[2].partition("\n\n")[0]
+        for name, found in measured[split].items():
+            cells = [f"{found[score]:.3f}" for score in names]
+            cells += [f"{found['parameters']:,}", f"{found['seconds']:.0f}"] if "parameters" in found else []
+            assert f"| {name} | {' | '.join(cells)} |" in table, (split, name)
+    losses = {name: measured["validation"][name]["quantile_loss"] for name in measured["settings"]["variants"]}
+    assert measured["chosen"].startswith(f"{min(losses, key=losses.get)}, by") and len(losses) >= 4
+    text, windows = " ".join(PAGE.split()), {found["windows"] for found in measured["test"].values()}
+    assert len(windows) == 1 and f"{windows.pop():,} windows" in text  # all were asked the same
+    assert f"{measured['missing']:,} of 43,824 values missing" in text
+
+
+def test_the_forecast_that_failed_is_on_the_page():
+    worst, text = recorded("forecasting-pm25")["worst"], " ".join(PAGE.split())
+    assert f"](pictures/{worst['picture']})" in text and (DOCS / "pictures" / worst["picture"]).is_file()
+    day, hour = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d):00:00", worst["from"]).groups()
+    assert f"from {hour}:00 on {day}" in text
+    for name in ("peak", "median_at_peak", "high_at_peak"):
+        assert f"{worst[name]:.0f} μg/m³" in text, name
