@@ -12,7 +12,8 @@ from zoo.recipes.device.captions import STATES
 from zoo.train.shared_batches import predict_batch
 
 _WHERE = 0.7  # spread of the first weights of a place's row and column, beside features that are about 1
-_PLACE = 16  # channels that a place of a frame is brought down to, before all places are read together
+_POINTS = 16  # of a frame, whose rows and columns a clip is read by
+_SHARP, _FAR = 9.0, 4.0  # how sharply points begin, Glorot's is 1; rows and columns reach from -4 to 4, to be heard
 
 
 def decoder(shape, labels, *, units, width, dropout, word_dropout):
@@ -28,7 +29,7 @@ def decoder(shape, labels, *, units, width, dropout, word_dropout):
     places that are attended to are then moments. Of a frame it reads what is in it, wherever that is, and where.
 
         what  = largest of all places of the features                                        (batch, frames, channels)
-        where = all places of relu(features W + b), side by side                            (batch, frames, places * 16)
+        where = mean row and column of 16 points, weighted by softmax(features W + b) over all places
         frame = relu([what, where] W + b)                                                    (batch, frames, width)
         features = frame, LSTM in both directions(frame), side by side                       (batch, frames, 2 width)
 
@@ -47,7 +48,8 @@ def decoder(shape, labels, *, units, width, dropout, word_dropout):
 
     Reference:
         K. Xu et al., "Show, attend and tell: neural image caption generation with visual attention", ICML 2015,
-        https://arxiv.org/abs/1502.03044
+        https://arxiv.org/abs/1502.03044; the points: C. Finn et al., "Deep spatial autoencoders for visuomotor
+        learning", ICRA 2016, https://arxiv.org/abs/1509.06113
     """
     dense, layers, places = keras.layers.Dense, keras.layers, shape[0]
     features = keras.Input(shape, name="features")
@@ -75,6 +77,8 @@ def decoder(shape, labels, *, units, width, dropout, word_dropout):
     logits = dense(len(labels), name="logits")(x)
     said = {"logits": logits, "attention": attention}
     model = keras.Model({"features": features, "words": words}, said, name="decoder")
+    if len(shape) == 3:
+        model.get_layer("where").kernel.assign(_FAR * _where(shape[1], clip=False))
     where = _where(places, clip=len(shape) == 3)
     directions = keras.ops.convert_to_numpy(keras.random.normal((where.shape[1], width), stddev=_WHERE))
     model.get_layer("memory").bias.assign(where @ directions)
@@ -90,9 +94,11 @@ def _where(places, *, clip):
 
 def _over_time(features, width):
     """Return (batch, frames, 2 width): of a clip's features each frame, and what a recurrent layer makes of it."""
-    frames, places = features.shape[1:3]
-    where = keras.layers.Dense(_PLACE, activation="relu", name="place")(features)
-    where = keras.layers.Reshape((frames, places * _PLACE), name="where")(where)
+    frames, sharp = features.shape[1], keras.initializers.VarianceScaling(_SHARP, "fan_avg", "uniform")
+    points = keras.layers.Dense(_POINTS, kernel_initializer=sharp, name="points")(features)
+    looked = keras.layers.Softmax(name="looked")(keras.layers.Permute((1, 3, 2), name="each_point")(points))
+    where = keras.layers.Dense(2, use_bias=False, name="where")(looked)
+    where = keras.layers.Reshape((frames, 2 * _POINTS), name="all_points")(where)
     x = keras.layers.Concatenate(name="what_and_where")([keras.ops.max(features, axis=2), where])
     x = keras.layers.Dense(width, activation="relu", name="frame")(x)
     moments = keras.layers.Bidirectional(PeepholeLSTM(-(-width // 2), return_sequences=True), name="moments")(x)

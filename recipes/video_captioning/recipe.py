@@ -45,7 +45,8 @@ class VideoCaptioning(ImageCaptioning):
     data: str = setting("demo", "demo (synthetic), or a folder: captions.csv or .jsonl of clips or folders of frames")
     frames: int = setting(demo_movements.FRAMES, "of a clip, evenly spaced", least=2)
     image_size: int = setting(demo_movements.SIZE, "pixels; frames are stretched to a square", least=16)
-    epochs: int = setting(20, "passes over the training captions", least=1)
+    word_dropout: float = setting(0.7, "share of the words before that training hides, under 1", least=0.0)
+    epochs: int = setting(15, "passes over the training captions", least=1)
 
     def __post_init__(self):
         super().__post_init__()

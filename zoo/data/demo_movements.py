@@ -8,12 +8,12 @@ import numpy as np
 
 from zoo.data.demo_scenes import choose, draw
 
-FRAMES, SIZE = 8, 32  # of a clip; pixels
+FRAMES, SIZE = 8, 40  # of a clip; pixels
 WAYS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # rows, columns
 HELD_OUT = (("left", "up"), ("down", "right"))  # movements one after the other
 _COUNTS = {"train": 4000, "validation": 200, "test": 400}
-_RADIUS = (3.5, 5.0)  # pixels
-_STEP = 3.0  # pixels from frame to frame
+_RADIUS = (4.5, 6.5)  # pixels
+_STEP = 3.5  # pixels from frame to frame
 _SINGLES = 0.3  # share of clips with one movement
 
 
@@ -21,12 +21,12 @@ def load(seed=0):
     """Draw the demo set (synthetic).
 
     Returns:
-        List of (uint8 (8, 32, 32, 3), captions, split).
+        List of (uint8 (8, 40, 40, 3), captions, split).
 
     Example:
         >>> clip, captions, split = load()[0]
         >>> clip.shape, split
-        ((8, 32, 32, 3), 'train')
+        ((8, 40, 40, 3), 'train')
     """
     random = np.random.default_rng(seed)
     return [(*_clip(random, split == "test"), split) for split, count in _COUNTS.items() for _ in range(count)]
