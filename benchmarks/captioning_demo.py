@@ -38,16 +38,15 @@ def saved(example, folder):
 
 def phrases(recipe):
     """Return {what: set of phrases}: those that training shows together, and those that it does not."""
-    things = set(itertools.product(demo_scenes.COLOURS, demo_scenes.SHAPES))
+    things, new = set(itertools.product(demo_scenes.COLOURS, demo_scenes.SHAPES)), demo_scenes.HELD_OUT
     found = {
-        "things that training showed": things - set(demo_scenes.HELD_OUT),
-        "things that it did not": set(demo_scenes.HELD_OUT),
+        "things that training showed": things.difference(*new.values()),
+        "things that training did not show": set(new["test"]),
     }
     if recipe == "video_captioning":
-        ways = set(itertools.permutations(demo_movements.WAYS, 2))
-        new = set(demo_movements.HELD_OUT)
-        found["movements that training showed"] = {(one, "then", other) for one, other in ways - new}
-        found["movements that it did not"] = {(one, "then", other) for one, other in new}
+        ways, new = set(itertools.permutations(demo_movements.WAYS, 2)), demo_movements.HELD_OUT
+        for what, pairs in (("showed", ways.difference(*new.values())), ("did not show", new["test"])):
+            found[f"movements that training {what}"] = {(one, "then", other) for one, other in pairs}
     return found
 
 
@@ -107,7 +106,7 @@ def main():
         {
             "recipe": name,
             "data": "the built-in demo set, synthetic",
-            "split": "validation: pairs that training showed; test: in every example a pair that it did not",
+            "split": "every example of validation and test has a pair that training does not show, in the test others",
             "seeds": [recipe.seed],
             "parameters": {part: model.get_layer(part).count_params() for part in ("encoder", "decoder")},
             "training_seconds": seconds,

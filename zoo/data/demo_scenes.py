@@ -2,7 +2,7 @@
 
 It shows that everything works, at once and without a network; it says nothing of photographs. Some pairs of colour and
 shape are in test scenes only, and every test scene has one: to caption them takes what was learnt of the colour and of
-the shape apart.
+the shape apart. So it is with validation, by other pairs.
 """
 
 import numpy as np
@@ -19,14 +19,24 @@ COLOURS = {  # 0 to 255
     "grey": (130, 130, 130),
 }
 SHAPES = ("circle", "square", "triangle", "cross", "ring", "diamond")
-HELD_OUT = (
-    ("red", "triangle"),
-    ("green", "ring"),
-    ("blue", "circle"),
-    ("yellow", "cross"),
-    ("white", "square"),
-    ("pink", "diamond"),
-)
+HELD_OUT = {  # pairs that training does not show: an epoch is chosen by some, and tested on others
+    "validation": (
+        ("red", "circle"),
+        ("green", "square"),
+        ("blue", "triangle"),
+        ("yellow", "ring"),
+        ("purple", "cross"),
+        ("cyan", "diamond"),
+    ),
+    "test": (
+        ("red", "triangle"),
+        ("green", "ring"),
+        ("blue", "circle"),
+        ("yellow", "cross"),
+        ("white", "square"),
+        ("pink", "diamond"),
+    ),
+}
 SIZE = 48  # pixels of a picture's side
 _COUNTS = {"train": 6000, "validation": 200, "test": 400}
 _RELATIONS = {"left of": "right of", "above": "below"}  # and what the second thing is to the first
@@ -46,7 +56,7 @@ def load(seed=0):
         ((48, 48, 3), 'train')
     """
     random = np.random.default_rng(seed)
-    return [(*_scene(random, split == "test"), split) for split, count in _COUNTS.items() for _ in range(count)]
+    return [(*_scene(random, split), split) for split, count in _COUNTS.items() for _ in range(count)]
 
 
 def draw(things, random, size=SIZE, ground=None):
@@ -59,19 +69,21 @@ def draw(things, random, size=SIZE, ground=None):
     return np.clip(np.rint(scene + random.normal(0, 6, scene.shape)), 0, 255).astype(np.uint8)
 
 
-def choose(random, held_out):
-    """Return a colour and a shape, of those that are held out or of the others."""
-    pairs = [(c, s) for c in COLOURS for s in SHAPES if ((c, s) in HELD_OUT) == held_out]
+def choose(random, split, new):
+    """Return a colour and a shape, of those that a split has for itself if they are to be new, or of training's."""
+    own = {pair for pairs in HELD_OUT.values() for pair in pairs}
+    pairs = HELD_OUT[split] if new else [(c, s) for c in COLOURS for s in SHAPES if (c, s) not in own]
     return pairs[random.integers(len(pairs))]
 
 
-def _scene(random, testing):
-    first, second = choose(random, testing), choose(random, testing and random.random() < 0.5)
+def _scene(random, split):
+    new = split in HELD_OUT
+    first, second = choose(random, split, new), choose(random, split, new and random.random() < 0.5)
     if random.random() < 0.5:
         first, second = second, first
     radii = random.uniform(*_RADIUS, 2)
     if random.random() < _SINGLES:
-        held = first if first in HELD_OUT else second
+        held = first if not new or first in HELD_OUT[split] else second
         place = random.uniform(_RADIUS[1], SIZE - _RADIUS[1], 2)
         name = " ".join(held)
         return draw([(*held, *place, radii[0])], random), (f"a {name}", f"only a {name}")
