@@ -78,18 +78,22 @@ def decoder(shape, labels, *, units, width, dropout, word_dropout):
     said = {"logits": logits, "attention": attention}
     model = keras.Model({"features": features, "words": words}, said, name="decoder")
     if len(shape) == 3:
-        model.get_layer("where").kernel.assign(_FAR * _where(shape[1], clip=False))
-    where = _where(places, clip=len(shape) == 3)
+        model.get_layer("where").kernel.assign(_FAR * _where(shape[1], moments=False))
+    where = _where(places, moments=len(shape) == 3)
     directions = keras.ops.convert_to_numpy(keras.random.normal((where.shape[1], width), stddev=_WHERE))
     model.get_layer("memory").bias.assign(where @ directions)
     return model
 
 
-def _where(places, *, clip):
-    """Return where each place is, from -1 to 1, float32 (places, 2) by row and column; of moments (places, 1)."""
-    side = places if clip else math.isqrt(places)
-    along = np.linspace(-1, 1, side, dtype="float32") if side > 1 else np.zeros(1, "float32")
-    return along[:, None] if clip else np.stack([each.ravel() for each in np.meshgrid(along, along, indexing="ij")], 1)
+def _where(places, *, moments):
+    """Return the row and the column of each place, from -1 to 1, float32 (places, 2); moments are in one row.
+
+    A map that is no square is read as one row too: nobody says how it is cut.
+    """
+    side = math.isqrt(places)
+    rows = 1 if moments or side * side != places else side
+    row, column = np.divmod(np.arange(places, dtype="float32"), places // rows)
+    return np.stack([2 * row / max(1, rows - 1) - (rows > 1), 2 * column / max(1, places // rows - 1) - 1], axis=1)
 
 
 def _over_time(features, width):

@@ -136,6 +136,15 @@ def test_the_memory_begins_with_where_places_are():
     assert not np.allclose(down[0, 0], right[0, 0])
     bias = keras.ops.convert_to_numpy(networks.decoder((9, 4, 5), labels, **options).get_layer("memory").bias)
     np.testing.assert_allclose(np.diff(bias, axis=0), np.repeat(bias[-1:] / 4, 8, axis=0), atol=1e-6)
+    bias = keras.ops.convert_to_numpy(networks.decoder((12, 5), labels, **options).get_layer("memory").bias)
+    np.testing.assert_allclose(np.diff(bias, axis=0), np.repeat(bias[-1:] * 2 / 11, 11, axis=0), atol=1e-6)
+
+
+def test_a_clips_points_begin_as_rows_and_columns():
+    options = {"units": 3, "width": 6, "dropout": 0.0, "word_dropout": 0.0}
+    decoder = networks.decoder((7, 9, 5), ("", "s", "e", "u", "a"), **options)
+    kernel = keras.ops.convert_to_numpy(decoder.get_layer("where").kernel)
+    np.testing.assert_allclose(kernel, 4 * np.array([[r, c] for r in (-1, 0, 1) for c in (-1, 0, 1)]))
 
 
 def test_a_model_with_a_fixed_encoder_trains_and_comes_back(few, tmp_path, monkeypatch):
