@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from zoo.recipes.image_captioning import recipe
+
 DOCS = Path(__file__).parents[2] / "docs"
 SCORES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "exact")
 
@@ -49,6 +51,14 @@ def test_the_scores_of_flickr8k_are_on_the_page():
     curve = " | ".join(f"{100 * value:.1f}" for value in found["variants"][best]["cider_by_epoch"])
     assert f"| validation CIDEr-D, greedy | {curve} |" in page
     assert f'"{surest["said"]}"' in page
+
+
+def test_the_recipes_head_says_what_was_measured():
+    files = json.loads((DOCS / "results" / "image_captioning-flickr8k.json").read_text())["files"]
+    head, whole, small = " ".join(recipe.__doc__.split()), files["tflite float32"], files["tflite dynamic_int8"]
+    assert f"BLEU-4 {100 * whole['bleu_4']:.1f}, CIDEr-D {100 * whole['cider']:.1f}; in int8" in head
+    size = f"{small['bytes']['encoder'] / 1024:,.0f} KiB"
+    assert f"an encoder of {size}, {100 * small['bleu_4']:.1f} and {100 * small['cider']:.1f}." in head
 
 
 def test_the_curve_the_examples_and_the_files_are_on_the_page(measured):
