@@ -98,12 +98,16 @@ def _where(places, *, moments):
 
 def _over_time(features, width):
     """Return (batch, frames, 2 width): of a clip's features each frame, and what a recurrent layer makes of it."""
-    frames, sharp = features.shape[1], keras.initializers.VarianceScaling(_SHARP, "fan_avg", "uniform")
+    frames, places, channels = features.shape[1:]
+    # Not by ops.max: its gradient on JAX counts ties, finds none where XLA computes the features anew, and is NaN.
+    what = keras.layers.MaxPooling2D((1, places), name="largest")(features)
+    what = keras.layers.Reshape((frames, channels), name="what")(what)
+    sharp = keras.initializers.VarianceScaling(_SHARP, "fan_avg", "uniform")
     points = keras.layers.Dense(_POINTS, kernel_initializer=sharp, name="points")(features)
     looked = keras.layers.Softmax(name="looked")(keras.layers.Permute((1, 3, 2), name="each_point")(points))
     where = keras.layers.Dense(2, use_bias=False, name="where")(looked)
     where = keras.layers.Reshape((frames, 2 * _POINTS), name="all_points")(where)
-    x = keras.layers.Concatenate(name="what_and_where")([keras.ops.max(features, axis=2), where])
+    x = keras.layers.Concatenate(name="what_and_where")([what, where])
     x = keras.layers.Dense(width, activation="relu", name="frame")(x)
     moments = keras.layers.Bidirectional(PeepholeLSTM(-(-width // 2), return_sequences=True), name="moments")(x)
     return keras.layers.Concatenate(name="frame_and_moment")([x, moments])
