@@ -200,10 +200,12 @@ def read_values(table, columns):
 
 
 def is_missing(cell):
+    """True where a cell, a str, says that there is no value."""
     return cell.lower() in _MISSING
 
 
 def is_number(cell):
+    """True where a cell, a str, is a finite number."""
     return bool(np.isfinite(_numbers([cell]))[0])
 
 
