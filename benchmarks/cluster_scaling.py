@@ -7,9 +7,9 @@ ring, in which each worker sends 2 (n - 1) messages of 1/n of the gradient:
 
     t(n) = 2 (n - 1) latency + 2 (n - 1) / n bytes / bandwidth
 
-A network is trained by one worker on its core, and by two, whose time is then held against the prediction. With RANK,
-WORLD_SIZE=2, MASTER_ADDR and MASTER_PORT set, this process is one worker of two, on whatever machines; the chief prints
-the numbers and records nothing: to measure a network of one's own.
+A network of Keras' LSTM, and one of the zoo's peephole LSTM, are trained by one worker on its core, and by two, whose time
+is then held against the prediction. With RANK, WORLD_SIZE=2, MASTER_ADDR and MASTER_PORT set, this process is one worker
+of two, on whatever machines; the chief prints the numbers and records nothing: to measure a network of one's own.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from record import record
 
 SIZES = [2**power for power in range(8, 25, 2)]  # bytes
 ROWS, STEPS, FEATURES, UNITS = 64, 49, 40, 256
+LAYERS = "LSTM", "PeepholeLSTM"
 WORKERS = 1, 2, 4, 8, 16
 WARM, REPEATS = 4, 20
 BACKENDS = "tensorflow", "jax"
@@ -57,11 +58,11 @@ def median_ms(run):
     return float(np.median(times[WARM:]))
 
 
-def step_ms(rows, sharing):
+def step_ms(layer, rows, sharing):
     """Return the time of a training step in which each worker has `rows` rows, and the bytes of the gradient."""
     import keras
 
-    from zoo import train
+    from zoo import layers, train
 
     class Times(keras.callbacks.Callback):
         ends = ()
@@ -73,8 +74,8 @@ def step_ms(rows, sharing):
     every, draw = rows * sharing.workers, np.random.default_rng(0)
     x = draw.normal(size=((WARM + REPEATS) * every, STEPS, FEATURES)).astype("float32")
     batches = train.ArrayBatches(x, x[:, 0, :1], batch_size=every, seed=0)
-    layers = [keras.Input((STEPS, FEATURES)), keras.layers.LSTM(UNITS), keras.layers.Dense(1)]
-    model = keras.Sequential(layers)
+    recurrent = getattr(layers, layer, None) or getattr(keras.layers, layer)
+    model = keras.Sequential([keras.Input((STEPS, FEATURES)), recurrent(UNITS), keras.layers.Dense(1)])
     model.compile("sgd", "mse", jit_compile=keras.backend.backend() == "jax")
     times = Times()
     model.fit(train.share(batches), callbacks=train.together(batches, times), shuffle=False, verbose=0)
@@ -86,11 +87,13 @@ def work(alone):
     from zoo import train
 
     with train.distributed(1 if alone else "cluster") as sharing:
-        if alone:
-            steps = {str(rows): step_ms(rows, sharing) for rows in (ROWS // n for n in WORKERS)}
-            return {"step_ms": {rows: ms for rows, (ms, _) in steps.items()}, "bytes": steps[str(ROWS)][1]}
-        reduced = [{"bytes": size, "ms": median_ms(reducer(sharing, size))} for size in SIZES]
-        return {"all_reduce": reduced, "step_ms": {str(rows): step_ms(rows, sharing)[0] for rows in (ROWS, ROWS // 2)}}
+        rows = [ROWS // workers for workers in WORKERS] if alone else [ROWS, ROWS // 2]
+        found = {layer: {str(each): step_ms(layer, each, sharing) for each in rows} for layer in LAYERS}
+        return {
+            "all_reduce": [] if alone else [{"bytes": size, "ms": median_ms(reducer(sharing, size))} for size in SIZES],
+            "step_ms": {layer: {each: ms for each, (ms, _) in steps.items()} for layer, steps in found.items()},
+            "bytes": {layer: steps[str(ROWS)][1] for layer, steps in found.items()},
+        }
 
 
 def fit(reduced):
@@ -120,25 +123,34 @@ def processes(backend, alone):
     return json.loads(said[0].splitlines()[-1])
 
 
-def measured(backend):
-    one, two = processes(backend, alone=True), processes(backend, alone=False)
-    latency, bandwidth = fit(two["all_reduce"])
-    size, alone = one["bytes"], {int(rows): ms for rows, ms in one["step_ms"].items()}
-    predicted = []
+def held(size, alone, two, latency, bandwidth):
+    """Return what two workers needed for a step, what the model says that they need, and what it says of more."""
+    alone, predicted = {int(rows): ms for rows, ms in alone.items()}, []
     for workers in WORKERS:
         reduce = ring_ms(workers, size, latency, bandwidth)
         more, shared = alone[ROWS] + reduce, alone[ROWS // workers] + reduce
         quicker = {"more_rows": workers * alone[ROWS] / more, "same_rows": alone[ROWS] / shared}
         predicted.append({"workers": workers, "all_reduce_ms": reduce, **quicker})
-    expected = {rows: alone[int(rows)] + ring_ms(2, size, latency, bandwidth) for rows in two["step_ms"]}
+    expected = {rows: alone[int(rows)] + ring_ms(2, size, latency, bandwidth) for rows in two}
     return {
         "gradient_bytes": size,
+        "step_ms_alone": alone,
+        "step_ms_of_two": {"measured": two, "predicted": expected},
+        "times_as_fast": predicted,
+    }
+
+
+def measured(backend):
+    one, two = processes(backend, alone=True), processes(backend, alone=False)
+    latency, bandwidth = fit(two["all_reduce"])
+    return {
         "all_reduce": two["all_reduce"],
         "latency_ms": latency,
         "bandwidth_mb_s": bandwidth / 1000,
-        "step_ms_alone": one["step_ms"],
-        "step_ms_of_two": {"measured": two["step_ms"], "predicted": expected},
-        "times_as_fast": predicted,
+        "layers": {
+            layer: held(one["bytes"][layer], one["step_ms"][layer], two["step_ms"][layer], latency, bandwidth)
+            for layer in LAYERS
+        },
     }
 
 

@@ -67,6 +67,20 @@ def test_numbers_that_are_not_whole_are_refused_by_name(name, value):
             train.ArrayBatches(np.zeros((4, 2)), **{"batch_size": 2, "seed": 0, name: value})
 
 
+@pytest.mark.parametrize(
+    ("arrays", "shapes"),
+    [
+        ((), "none"),
+        ((np.zeros((4, 2)), np.zeros(3)), r"\(4, 2\), \(3,\)"),
+        ((np.zeros((4, 2)), {"a": np.zeros(4), "b": np.zeros(())}), r"\(4, 2\), \(4,\), \(\)"),
+        ((np.zeros((2, 2)), [1.0, 2.0]), r"\(2, 2\), None, None"),
+    ],
+)
+def test_arrays_of_unequal_rows_are_refused(arrays, shapes):
+    with pytest.raises(SettingError, match=f"received arrays of the shapes {shapes}; expected"):
+        train.ArrayBatches(*arrays, batch_size=2, seed=0)
+
+
 def test_whole_numbers_of_numpy_are_as_good_as_pythons():
     (_, one), (_, two) = made(), made(batch_size=np.int64(8), seed=np.uint8(4), buckets=np.int32(6))
     np.testing.assert_array_equal(one[0][0], two[0][0])

@@ -112,6 +112,26 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same(tmp_path, whole):
     assert_same(fit(Kill(99), train.Resume(tmp_path, every=2)), whole)
 
 
+def fit_two_outputs(*callbacks):
+    keras.utils.set_random_seed(1)
+    draw = np.random.default_rng(0).normal(size=(23, 3)).astype("float32")
+    batches = train.ArrayBatches(draw[:, :2], {"a": draw[:, :1], "b": draw[:, 1:]}, batch_size=4, seed=3)
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, {name: keras.layers.Dense(n, name=name)(inputs) for n, name in enumerate("ab", 1)})
+    model.compile("adam", {"a": "mse", "b": "mae"}, metrics={"b": ["mae"]})
+    history = model.fit(batches, epochs=2, callbacks=train.together(batches, *callbacks), shuffle=False, verbose=0)
+    return model, history.history
+
+
+def test_of_several_outputs_each_loss_goes_on_from_its_mean(tmp_path):
+    for place in ((0, 2), (1, 3)):
+        with pytest.raises(Killed):
+            fit_two_outputs(Kill(*place), train.Resume(tmp_path, every=2))
+    resume = train.Resume(tmp_path, every=2)
+    assert_same(fit_two_outputs(resume), fit_two_outputs())
+    assert resume.resumed_at == (1, 2)
+
+
 def test_a_finished_run_does_nothing_more(tmp_path, whole):
     fit(Kill(99), train.Resume(tmp_path))
     assert_same(fit(Kill(0, 0), train.Resume(tmp_path)), whole)

@@ -41,25 +41,36 @@ class ArrayBatches(EpochBatches):
     """Batches of arrays in an order drawn anew for each epoch; the last one of an epoch may be smaller.
 
     Args:
-        arrays: of as many rows each, in the order in which `keras.Model.fit` takes them: inputs, targets.
+        arrays: of as many rows each, in the order in which `keras.Model.fit` takes them: inputs, targets. Of a model
+            with several inputs or outputs, lists or dicts of arrays.
         batch_size: rows.
         seed: int, of the orders.
+
+    Raises:
+        SettingError: there is no array, or they have not the same number of rows.
     """
 
     def __init__(self, *arrays, batch_size, seed):
         super().__init__(seed)
         self.arrays, self.batch_size = arrays, checks.whole(batch_size, "batch_size")
+        shapes = [getattr(array, "shape", None) for array in keras.tree.flatten(arrays)]
+        if not all(shapes) or len({shape[0] for shape in shapes}) != 1:
+            raise SettingError(
+                "ArrayBatches: received arrays of the shapes "
+                f"{', '.join(map(str, shapes)) or 'none'}; expected arrays of the same number of rows."
+            )
+        self._rows = shapes[0][0]
         self.begin(0)
 
     def arrange(self, random):
-        self._order = random.permutation(len(self.arrays[0]))
+        self._order = random.permutation(self._rows)
 
     def __len__(self):
         return -(-len(self._order) // self.batch_size)
 
     def __getitem__(self, index):
         rows = self._order[index * self.batch_size : (index + 1) * self.batch_size]
-        return tuple(array[rows] for array in self.arrays)
+        return keras.tree.map_structure(lambda array: array[rows], self.arrays)
 
 
 class JoinedCallback(keras.callbacks.Callback):

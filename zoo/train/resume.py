@@ -85,6 +85,7 @@ class Resume(JoinedCallback):
                     x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
                     outputs = model.compute_output_spec(x)  # and no call, from which layers could draw
                     outputs = keras.tree.map_structure(lambda one: keras.ops.zeros(one.shape, one.dtype), outputs)
+                    model.compute_loss(x, y, outputs, weight, training=False)  # of several outputs, each loss has one
                     model.compute_metrics(x, y, outputs, weight)
                 if backend == "tensorflow":
                     self._set_metrics()
