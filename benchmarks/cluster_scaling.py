@@ -7,9 +7,9 @@ ring, in which each worker sends 2 (n - 1) messages of 1/n of the gradient:
 
     t(n) = 2 (n - 1) latency + 2 (n - 1) / n bytes / bandwidth
 
-A network of Keras' LSTM, and one of the zoo's peephole LSTM, are trained by one worker on its core, and by two, whose time
-is then held against the prediction. With RANK, WORLD_SIZE=2, MASTER_ADDR and MASTER_PORT set, this process is one worker
-of two, on whatever machines; the chief prints the numbers and records nothing: to measure a network of one's own.
+A network of Keras' LSTM, and one of the zoo's peephole LSTM, are trained by one worker on its core, and by two, whose
+time is then held against the prediction. With RANK, WORLD_SIZE=2, MASTER_ADDR and MASTER_PORT set, this process is one
+worker of two, on whatever machines; the chief prints the numbers and records nothing: for a network of one's own.
 """
 
 import argparse

@@ -1,15 +1,16 @@
 """Speech recognition on AN4: how much of what unheard speakers say is written down wrongly?
 
-    python benchmarks/speech_an4.py --data PATH --run FOLDER
+    python benchmarks/speech_an4.py --data PATH --runs FOLDER
 
-Trains on JAX in a process of its own and keeps the run in FOLDER, or takes the run that is there. Then scores the test
-speakers on TensorFlow: the Keras model by greedy decoding, the exported files likewise, each in its runtime, and a beam
-search that knows the words and word pairs of the training texts, its weights chosen on validation. Training prints the
-error rate of the validation speakers after each epoch, by which settings are chosen.
+Trains on JAX, each run in a process of its own, and keeps them in FOLDER, or takes those that are there: variants for a
+part of the epochs, compared on the validation speakers, and the chosen settings with three seeds. Then scores the test
+speakers on TensorFlow: the three models by greedy decoding and by a beam search that knows the words and word pairs of
+the training texts, its weights chosen on validation; and the exported files of the first, each in its runtime.
 """
 
 import argparse
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -19,19 +20,51 @@ from pathlib import Path
 
 # Of the recipe, where they are not its defaults.
 SETTINGS = {"seconds": 6.4, "epochs": 55, "units": 192, "layers": 2, "dropout": 0.45}
+VARIANTS = {  # compared after a part of the epochs, their schedules as short
+    "as chosen": {},
+    "GRU": {"cell": "gru"},
+    "one layer": {"layers": 1},
+    "128 units": {"units": 128},
+    "the past only, forward": {"streaming": True},
+}
+VARIANTS_EPOCHS = 20
+SEEDS = (0, 1, 2)
 FILES = (("tflite", "float32"), ("tflite", "dynamic_int8"), ("onnx", "float32"), ("onnx", "dynamic_int8"))
 WIDTH, ORDER = 8, 2  # of the beam search; of the language model, words
 WEIGHTS, BONUSES = (0.4, 0.8), (0.0, 1.0)
 
 
 def train(options):
-    """Train and keep the run."""
+    """Train and keep one run."""
     from zoo import recipes
 
-    recipe = recipes.SpeechRecognition(data=options.data, seed=options.seed, **SETTINGS)
+    settings = SETTINGS | {"seed": options.seed}
+    if options.variant:
+        settings |= VARIANTS[options.variant] | {"epochs": VARIANTS_EPOCHS}
+    recipe = recipes.SpeechRecognition(data=options.data, **settings)
     started = time.perf_counter()
     model, scores = recipe.train(verbose=2)
-    recipes.save(options.run, recipe, model, scores | {"seconds": round(time.perf_counter() - started, 1)})
+    recipes.save(options.train, recipe, model, scores | {"seconds": round(time.perf_counter() - started, 1)})
+
+
+def trained(options):
+    """Train what FOLDER lacks; return the runs of the variants and of the seeds, {name: path}."""
+    variants = {name: options.runs / name.replace(" ", "-") for name in VARIANTS}
+    seeds = {seed: options.runs / f"seed-{seed}" for seed in SEEDS}
+    wanted = [(path, 0, name) for name, path in variants.items()] + [(path, seed, "") for seed, path in seeds.items()]
+    for path, seed, variant in wanted:
+        if not path.exists():
+            print("training", path.name, flush=True)
+            command = [sys.executable, __file__, "--data", options.data, "--train", path, "--seed", str(seed)]
+            environment = {**os.environ, "KERAS_BACKEND": "jax"}
+            subprocess.run([*command, "--variant", variant], env=environment, check=True)
+    return variants, seeds
+
+
+def noted(run):
+    """Return what a run's training noted by epoch, in validation, and its seconds."""
+    scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    return scores["history"], scores["seconds"]
 
 
 def rates(recipe, texts, outputs, **search):
@@ -43,11 +76,11 @@ def rates(recipe, texts, outputs, **search):
 
 
 def score_files(recipe, model, inputs, texts, expected):
-    """Return {file: {"cer", "wer", "bytes", "difference"}} of exported files, each run in its runtime."""
+    """Return {file: {"cer", "wer", "bytes", "latency_ms", "difference"}} of exported files, each run in its runtime."""
     import numpy as np
 
     from zoo import export
-    from zoo.export.session import Session
+    from zoo.export.session import Session, latency_ms
     from zoo.export.verification import named, run_examples
 
     scores = {}
@@ -58,13 +91,25 @@ def score_files(recipe, model, inputs, texts, expected):
             plan = export.plan(model, format=format, scheme=scheme, masks=recipe.masks)
             path = write(model, Path(folder, name), scheme=scheme, plan=plan)
             session = Session(path)
-            (outputs,) = run_examples(session, named(session, inputs)).values()
+            given = named(session, inputs)
+            (outputs,) = run_examples(session, given).values()
             scores[name] = rates(recipe, texts, outputs) | {
                 "bytes": path.stat().st_size,
+                "latency_ms": round(latency_ms(session, {name: value[:1] for name, value in given.items()}), 1),
                 "difference": float(np.abs(outputs - expected).max()),
             }
             print(name, scores[name], flush=True)
     return scores
+
+
+def failure(recipe, model):
+    """Return the validation utterance that greedy decoding gets most wrong, {"said", "heard"}."""
+    import jiwer
+
+    inputs, texts = recipe.inputs("validation")
+    heard = recipe.transcribe(model.predict(inputs, batch_size=32, verbose=0))
+    worst = max(range(len(texts)), key=lambda row: jiwer.cer(texts[row], heard[row]))
+    return {"said": texts[worst], "heard": heard[worst]}
 
 
 def choose_search(recipe, model):
@@ -87,36 +132,45 @@ def choose_search(recipe, model):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder of AN4, as arrays of features or as published")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the run; made if it is not there")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train-only", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--runs", type=Path, help="folder of the runs; those that it lacks are trained")
+    for name, kind in (("--train", Path), ("--seed", int), ("--variant", str)):
+        parser.add_argument(name, type=kind, help=argparse.SUPPRESS)  # one run, in a process of its own
     options = parser.parse_args()
-    if options.train_only:
+    if options.train:
         train(options)
-        return
-    if not options.run.exists():
-        environment = {**os.environ, "KERAS_BACKEND": "jax"}
-        subprocess.run([sys.executable, *sys.argv, "--train-only"], env=environment, check=True)
-    score(options)
+    else:
+        score(*trained(options))
 
 
-def score(options):
-    """Score the run on the test speakers, and record what is found."""
-    import json
-
+def score(variants, seeds):
+    """Score the runs, on the test speakers those of all seeds, and record what is found."""
+    import numpy as np
     from record import record
 
     from zoo import recipes
 
-    recipe, model = recipes.load(options.run)
-    trained = json.loads((options.run / "scores.json").read_text(encoding="utf-8"))
+    compared = {}
+    for name, run in variants.items():
+        history, seconds = noted(run)
+        parameters = recipes.load(run)[1].count_params()
+        compared[name] = {"cer": round(min(history["val_error_rate"]), 4), "parameters": parameters, "seconds": seconds}
+        print(name, compared[name], flush=True)
+    recipe, model = recipes.load(seeds[0])
     search, validation = choose_search(recipe, model)
     print("validation", validation, flush=True)
     inputs, texts = recipe.inputs("test")
-    outputs = model.predict(inputs, batch_size=32, verbose=0)
-    test = {"greedy": rates(recipe, texts, outputs), "with_training_texts": rates(recipe, texts, outputs, **search)}
-    print("test", test, flush=True)
+    test = {"greedy": [], "with_training_texts": []}
+    for run in seeds.values():
+        outputs = recipes.load(run)[1].predict(inputs, batch_size=32, verbose=0)
+        test["greedy"].append(rates(recipe, texts, outputs))
+        test["with_training_texts"].append(rates(recipe, texts, outputs, **search))
+        print(run.name, {name: each[-1] for name, each in test.items()}, flush=True)
+    mean = {
+        name: {rate: round(float(np.mean([one[rate] for one in each])), 4) for rate in ("cer", "wer")}
+        for name, each in test.items()
+    }
     splits = recipe.load().split.tolist()
+    history, seconds = noted(seeds[0])
     record(
         "speech_recognition-an4",
         {
@@ -125,14 +179,17 @@ def score(options):
             "split": "the set's own test speakers; a tenth of the training speakers validate",
             "utterances": {name: splits.count(name) for name in ("train", "validation", "test")},
             "weights": "fewest wrong characters in validation",
-            "seeds": [recipe.seed],
+            "seeds": list(seeds),
             "settings": SETTINGS,
             "parameters": model.count_params(),
-            "test": test,
+            "variants": {"epochs": VARIANTS_EPOCHS, "of": compared},
+            "test": {"mean": mean, "by seed": test},
             "validation": validation,
             "search": {name: search[name] for name in ("width", "weight", "bonus")} | {"order": ORDER},
-            "files": score_files(recipe, model, inputs, texts, outputs),
-            "training_seconds": trained["seconds"],
+            "files": score_files(recipe, model, inputs, texts, model.predict(inputs, batch_size=32, verbose=0)),
+            "failure": failure(recipe, model),
+            "history": {name: [round(value, 4) for value in values] for name, values in history.items()},
+            "training_seconds": seconds,
             "trained_on": "jax",
         },
     )

@@ -14,7 +14,7 @@ FRAMES, SIZE = 8, 40  # of a clip; pixels
 WAYS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # rows, columns
 HELD_OUT = {  # movements one after the other that training does not show
     "validation": (("up", "left"), ("right", "down")),
-    "test": (("left", "up"), ("down", "right")),
+    "test": (("left", "down"), ("down", "up")),
 }
 _COUNTS = {"train": 4000, "validation": 200, "test": 400}
 _RADIUS = (4.5, 6.5)  # pixels
