@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from gradients import finite_differences, gradients
 
 from zoo.errors import SettingError
 from zoo.layers import AttentionPooling, MaxPooling
@@ -41,6 +42,24 @@ def test_the_maximum_is_that_of_the_steps_that_the_mask_leaves(mask):
     outputs = keras.ops.convert_to_numpy(MaxPooling()(x, mask=mask))
     for row in range(BATCH):
         np.testing.assert_array_equal(outputs[row], (x[row] if mask is None else x[row, mask[row]]).max(0))
+
+
+@pytest.mark.parametrize("make", [attention, MaxPooling])
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+def test_the_gradient_is_that_of_finite_differences(make, mask):
+    layer, x = make(), X.astype("float64")
+    cotangent = np.random.default_rng(1).normal(size=(BATCH, FEATURES)).astype("float32")
+
+    def pooled():
+        for row in range(BATCH):
+            kept = x[row] if mask is None else x[row, mask[row]]
+            yield kept.max(0) if make is MaxPooling else numpy_weights(layer, kept) @ kept
+
+    (expected,) = finite_differences(lambda: (np.stack(list(pooled())) * cotangent).sum(), [x])
+    found = gradients(layer, X, cotangent, mask=mask)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)  # float32, seven terms
+    padding = gradients(layer, X, cotangent, mask=np.zeros((BATCH, TIME), bool))[0]
+    assert np.isfinite(padding).all()
 
 
 @pytest.mark.parametrize("make", [attention, MaxPooling])

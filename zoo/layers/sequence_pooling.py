@@ -53,7 +53,7 @@ class AttentionPooling(keras.layers.Layer):
         scores = ops.matmul(ops.tanh(ops.matmul(inputs, self.kernel) + self.bias), self.query)
         if mask is not None:
             scores = _lowered(scores, mask)
-        weights = ops.exp(scores - ops.max(scores, axis=1, keepdims=True))
+        weights = ops.exp(scores - ops.stop_gradient(ops.max(scores, axis=1, keepdims=True)))  # any shift will do
         if mask is not None:
             weights = weights * ops.expand_dims(ops.cast(mask, weights.dtype), -1)
         return weights / (ops.sum(weights, axis=1, keepdims=True) + keras.config.epsilon())  # of padding only: zeros
@@ -87,7 +87,11 @@ class MaxPooling(keras.layers.Layer):
         self.supports_masking = True
 
     def call(self, inputs, mask=None):
-        return ops.max(inputs if mask is None else _lowered(inputs, mask), axis=1)
+        inputs = inputs if mask is None else _lowered(inputs, mask)
+        if keras.backend.backend() != "jax":
+            return ops.max(inputs, axis=1)
+        # JAX divides the gradient by how many steps equal the maximum, none where XLA rounds them anew: NaN
+        return ops.squeeze(ops.take_along_axis(inputs, ops.argmax(inputs, axis=1, keepdims=True), axis=1), 1)
 
     def compute_mask(self, inputs, mask=None):
         return None
@@ -102,4 +106,4 @@ def _lowered(x, mask):
     A large negative constant would do too, but not in integers, whose range it would take up.
     """
     kept = ops.expand_dims(ops.cast(mask, x.dtype), -1)
-    return x * kept + ops.min(x, axis=1, keepdims=True) * (1 - kept)
+    return x * kept + ops.stop_gradient(ops.min(x, axis=1, keepdims=True)) * (1 - kept)
