@@ -13,7 +13,7 @@ class _Share(keras.utils.PyDataset):
     def __init__(self, batches, sharing, whole):
         super().__init__(batches.workers, batches.use_multiprocessing, batches.max_queue_size)
         self._batches, self._length, self._whole = batches, len(batches), whole
-        self._parts, self._workers, self._worker = sharing.devices, sharing.workers, sharing.worker
+        self._parts, self._sharers, self._own = sharing.devices, sharing.workers, sharing.worker  # _workers is Keras'
         if not whole:
             found = sharing.cluster.exchange([len(batches), _rows(batches[0])])
             if len({rows for _, rows in found}) > 1:
@@ -29,10 +29,10 @@ class _Share(keras.utils.PyDataset):
     def __getitem__(self, index):
         batch = self._batches[index]
         count = _rows(batch)
-        least, parts = (count, self._parts) if self._whole else (self._size, self._parts // self._workers)
+        least, parts = (count, self._parts) if self._whole else (self._size, self._parts // self._sharers)
         order = np.arange(-(-least // parts) * parts) % count  # the first again where rows are missing
         if self._whole:
-            order = np.split(order, self._workers)[self._worker]
+            order = np.split(order, self._sharers)[self._own]
         return keras.tree.map_structure(lambda one: None if one is None else one[order], batch)
 
 
