@@ -60,15 +60,24 @@ class Batches(EpochBatches):
         rest = random.permutation(rest) if self._shuffle else rest
         self._batches = [batches[place] for place in [*dict.fromkeys(ends), *rest]]
 
+    @property
+    def padding_share(self):
+        held = sum(self._lengths[rows].sum() + len(rows) for rows in self._batches)  # the end is a word too
+        return 1 - held / sum(_padded(self._lengths[rows].max()) * len(rows) for rows in self._batches)
+
 
 def shifted(captions):
     """Return int32 (captions, time) each: start and words, and words and end, with padding to the longest of them."""
-    length = -(-(max(map(len, captions)) + 1) // _ROUND) * _ROUND
+    length = _padded(max(map(len, captions)))
     words, targets = np.full((2, len(captions), length), PADDING, np.int32)
     for row, caption in enumerate(captions):
         words[row, : len(caption) + 1] = [START, *caption]
         targets[row, : len(caption) + 1] = [*caption, END]
     return words, targets
+
+
+def _padded(longest):
+    return -(-(longest + 1) // _ROUND) * _ROUND  # words, and one more to begin or to end with
 
 
 def word_loss(smoothing):

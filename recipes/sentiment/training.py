@@ -48,8 +48,17 @@ class Batches(EpochBatches):
         rest = random.permutation(np.setdiff1d(np.arange(len(batches)), ends))
         self._batches = batches[[*dict.fromkeys(ends), *rest]]
 
+    @property
+    def padding_share(self):
+        held = self._lengths[self._batches]
+        padded = [_padded(longest, self.ids.shape[1]) for longest in held.max(axis=1)]
+        return 1 - held.sum() / (self.batch_size * sum(padded))
+
 
 def trimmed(ids):
     """Return `ids` without the padding that all rows share, up to one of a few lengths."""
-    longest = int((ids > 0).sum(axis=1).max())
-    return ids[:, : next((length for length in _LENGTHS if length >= longest), ids.shape[1])]
+    return ids[:, : _padded((ids > 0).sum(axis=1).max(), ids.shape[1])]
+
+
+def _padded(longest, width):
+    return next((length for length in _LENGTHS if longest <= length < width), width)

@@ -72,6 +72,11 @@ class Batches(EpochBatches):
             label[: len(self.labels[row])] = self.labels[row]
         return x, y
 
+    @property
+    def padding_share(self):
+        held = sum(len(self._drawn[row]) for _, rows in self._batches for row in rows)
+        return 1 - held / sum(self.lengths[bucket] * len(rows) for bucket, rows in self._batches)
+
 
 def extractor(front, sample_rate, padding_seconds):
     """Return the function from (sounds, random) to features; sounds that are features already pass as they are.

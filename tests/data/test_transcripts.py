@@ -58,9 +58,12 @@ def test_the_demo_says_digits_and_no_voice_is_in_two_splits():
     assert len(where) == 52 and all(len(splits) == 1 for splits in where.values())
 
 
-def test_the_demos_texts_are_what_is_heard():
+@pytest.mark.parametrize("seconds", [4.0, 2.0])
+def test_the_demos_texts_are_what_is_heard_and_last_no_longer_than_is_asked(seconds):
     clips = [clip for clip in demo_speech.load() if clip.split == "test"]
-    sounds, texts = load("demo").select("test")
+    transcripts = load("demo", seconds=seconds)
+    assert seconds - 0.1 < max(map(len, transcripts.sounds)) / RATE <= seconds
+    sounds, texts = transcripts.select("test")
     for sound, text in zip(sounds[::7], texts[::7], strict=True):
         at = 0
         for word in text.lower().split():  # the words' own samples, in their order
@@ -68,6 +71,11 @@ def test_the_demos_texts_are_what_is_heard():
             found = [at + p for take in takes for p in _find(sound[at:], take)]
             assert found, text
             at = min(found)
+
+
+def test_a_digit_of_the_demo_that_is_too_long_is_refused_by_name():
+    with pytest.raises(DataError, match=r"demo/.*: lasts 0\.\d+ s, expected at most 0\.5 s: raise seconds, or"):
+        load("demo", seconds=0.5)
 
 
 def _find(sound, part):

@@ -188,9 +188,10 @@ def test_losses_are_their_formulas():
 def test_batches_hold_every_caption_once_shifted_by_one_word():
     captions = [[[4, 5], [6]], [[7] * 9]]
     batches = training.Batches("image", np.arange(6.0).reshape(6, 1), [2, 5], captions, 2)
-    seen = []
+    seen, kept = [], []
     for index in range(len(batches)):
         inputs, targets = batches[index]
+        kept.append([(targets["logits"] != PADDING).sum(), targets["logits"].size])
         assert inputs["words"].shape[1] % 4 == 0
         for picture, words, after in zip(inputs["image"], inputs["words"], targets["logits"], strict=True):
             count = int((words != PADDING).sum())
@@ -198,6 +199,7 @@ def test_batches_hold_every_caption_once_shifted_by_one_word():
             assert words[1:count].tolist() == after[: count - 1].tolist()
             seen.append((picture[0], words[1:count].tolist()))
     assert sorted(seen) == [(2.0, [4, 5]), (2.0, [6]), (5.0, [7] * 9)]
+    assert batches.padding_share == pytest.approx(1 - np.sum(kept, axis=0)[0] / np.sum(kept, axis=0)[1])
 
 
 def test_own_words_take_the_place_of_the_given_share():

@@ -87,6 +87,8 @@ def test_batches_hold_every_text_of_a_length_with_its_own_label():
         for each, (tokens, targets) in zip(rows, (batches[index] for index in range(len(batches))), strict=True):
             np.testing.assert_array_equal(targets.argmax(axis=1), each)
             np.testing.assert_array_equal((tokens > 0).sum(axis=1), lengths[each])
+        padded = sum(tokens.size for tokens, _ in (batches[index] for index in range(len(batches))))
+        assert batches.padding_share == pytest.approx(1 - lengths[np.concatenate(rows)].sum() / padded)
         seen += list(np.concatenate(rows))
         orders.append(np.concatenate(rows))
     assert list(orders[0]) != list(orders[1])

@@ -286,15 +286,29 @@ def test_the_figures_that_are_printed_are_those_that_were_measured():
     measured = json.loads((root / "docs" / "results" / "speech_recognition-an4.json").read_text())
     page = (root / "docs" / "speech_recognition.md").read_text()
     test, validation = measured["test"], measured["validation"]
-    for row, rates in (
-        ("greedy", test["greedy"]),
-        ("beam search with the words and word pairs of the training texts", test["with_training_texts"]),
-        ("greedy, validation speakers", validation["greedy"]),
-        ("beam search, validation speakers", validation["with_training_texts"]),
-    ):
+    beam = "beam search with the words and word pairs of the training texts"
+    rows = [
+        ("greedy, mean of three seeds", test["mean"]["greedy"]),
+        (f"{beam}, mean of three seeds", test["mean"]["with_training_texts"]),
+        ("greedy, validation speakers, seed 0", validation["greedy"]),
+        ("beam search, validation speakers, seed 0", validation["with_training_texts"]),
+    ]
+    for number, seed in enumerate(measured["seeds"]):
+        rows.append((f"seed {seed}", test["by seed"]["greedy"][number]))
+        rows.append((f"seed {seed}, beam search", test["by seed"]["with_training_texts"][number]))
+    for kind, each in test["by seed"].items():
+        for rate in ("cer", "wer"):  # of figures rounded to four places
+            assert np.mean([one[rate] for one in each]) == pytest.approx(test["mean"][kind][rate], abs=1e-4)
+    for row, rates in rows:
         assert f"| {row} | {100 * rates['cer']:.1f} | {100 * rates['wer']:.1f} |" in page
     for name, file in measured["files"].items():
-        assert f"| {name} | {100 * file['cer']:.1f} | {100 * file['wer']:.1f} | {file['bytes'] / 1024:.0f} |" in page
+        cells = f"{100 * file['cer']:.1f} | {100 * file['wer']:.1f} | {file['bytes'] / 1024:.0f}"
+        assert f"| {name} | {cells} | {file['latency_ms']:.0f} |" in page
+    assert len(measured["variants"]["of"]) >= 4
+    for name, one in measured["variants"]["of"].items():
+        cells = f"{100 * one['cer']:.1f} | {one['parameters']:,} | {one['seconds']:.0f}"
+        assert f"| {name} | {cells} |" in page
+    assert f"> {measured['failure']['said']}" in page and f"> {measured['failure']['heard']}" in page
     for shown in (
         f"{measured['parameters']:,}",
         f"{measured['training_seconds']:.0f} s",
@@ -302,5 +316,5 @@ def test_the_figures_that_are_printed_are_those_that_were_measured():
     ):
         assert shown in page
     first_lines = sys.modules[SpeechRecognition.__module__].__doc__
-    assert f"{100 * test['greedy']['cer']:.1f}% of the characters" in first_lines
-    assert f"{100 * test['greedy']['wer']:.1f}% of the words" in first_lines
+    mean = test["mean"]["greedy"]
+    assert f"{100 * mean['cer']:.1f}% of the characters and {100 * mean['wer']:.1f}% of the words" in first_lines

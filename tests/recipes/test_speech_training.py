@@ -20,9 +20,10 @@ def batches(count=23, **options):
 
 def test_every_utterance_is_in_a_batch_with_its_label_and_padding_behind_it():
     sounds, labels, made = batches()
-    seen = set()
+    seen, kept = set(), []
     for index in range(len(made)):
         x, y = made[index]
+        kept.append([(x[..., 0] != -9).sum(), x[..., 0].size])
         assert len(x) == 4 and x.shape[1] in LENGTHS
         for sound, label in zip(x, y, strict=True):
             which = int(sound[0, 0]) - 1
@@ -33,6 +34,7 @@ def test_every_utterance_is_in_a_batch_with_its_label_and_padding_behind_it():
             assert label[label > 0].tolist() == labels[which]
             seen.add(which)
     assert seen == set(range(len(sounds)))
+    assert made.padding_share == pytest.approx(1 - np.sum(kept, axis=0)[0] / np.sum(kept, axis=0)[1])
 
 
 def test_training_changes_the_utterances_anew_for_each_epoch():

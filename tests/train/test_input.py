@@ -1,10 +1,15 @@
 """What feeds training: batches of like length, and features kept on disk."""
 
+import csv
+import time
+
+import keras
 import numpy as np
 import pytest
 
 from zoo import train
 from zoo.errors import DataError, SettingError
+from zoo.train.history_file import HistoryFile
 
 
 def made(**options):
@@ -79,6 +84,37 @@ def test_numbers_that_are_not_whole_are_refused_by_name(name, value):
 def test_arrays_of_unequal_rows_are_refused(arrays, shapes):
     with pytest.raises(SettingError, match=f"received arrays of the shapes {shapes}; expected"):
         train.ArrayBatches(*arrays, batch_size=2, seed=0)
+
+
+class Slow(train.EpochBatches):
+    padding_share = 0.25
+
+    def __init__(self):
+        super().__init__(0)
+        self.clock = 0.0
+        self.begin(0)
+
+    def arrange(self, random):
+        pass
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        self.clock += 2.0
+        return np.ones((2, 1), "float32"), np.ones((2, 1), "float32")
+
+
+def test_the_history_says_what_making_batches_took_and_the_share_of_padding(tmp_path, monkeypatch):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    batches = Slow()
+    monkeypatch.setattr(time, "perf_counter", lambda: batches.clock)
+    callbacks = train.together(batches, HistoryFile(tmp_path / "history.csv"))
+    model.fit(batches, epochs=3, callbacks=callbacks, shuffle=False, verbose=0)
+    rows = list(csv.DictReader((tmp_path / "history.csv").read_text().splitlines()))
+    assert [row["padding_share"] for row in rows] == ["0.25"] * 3
+    assert [row["input_seconds"] for row in rows] == ["6.0"] * 3  # each of its own epoch alone
 
 
 def test_whole_numbers_of_numpy_are_as_good_as_pythons():

@@ -59,6 +59,7 @@ def timeless(folder):
     """history.csv without what a clock says."""
     rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
     assert all(float(row.pop("seconds")) > 0 and float(row.pop("batches_per_second")) > 0 for row in rows)
+    assert all(0 <= float(row.pop("input_seconds")) < 60 for row in rows)
     return rows
 
 

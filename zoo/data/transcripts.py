@@ -92,7 +92,7 @@ def load_transcripts(data, *, sample_rate, seconds, alphabet=ENGLISH, pronounce=
             raise SettingError(f"{name} is {value!r}, expected a positive number.")
     if not alphabet or " " in alphabet or len(set(alphabet)) < len(alphabet):
         raise SettingError(f"alphabet is {alphabet!r}, expected characters other than the space, each once.")
-    utterances = _demo(sample_rate) if data == "demo" else _list(data)
+    utterances = _demo(sample_rate, seconds) if data == "demo" else _list(data)
     sounds, kept, skipped = [], [], []
     for utterance in utterances:
         try:
@@ -134,9 +134,12 @@ def _list(data):
     return utterances
 
 
-def _demo(sample_rate):
-    """Sentences of digits, joined from the synthetic words of the demo set; a sentence has one voice."""
-    words = {}
+def _demo(sample_rate, seconds):
+    """Sentences of digits, joined from the synthetic words of the demo set; a sentence has one voice.
+
+    They are no longer than `seconds`, unless a digit alone is.
+    """
+    words, longest = {}, min(_DEMO_LONGEST, seconds) * sample_rate
     for clip in demo_speech.load(sample_rate):
         words.setdefault((clip.split, clip.voice), []).append(clip)
     random, utterances = np.random.default_rng(0), []
@@ -146,11 +149,11 @@ def _demo(sample_rate):
             pauses = [
                 np.zeros(round(sample_rate * s), np.float32) for s in random.uniform(*_DEMO_PAUSE, len(chosen) + 1)
             ]
-            parts = [pauses[0]]
+            parts, said = [pauses[0]], []
             for clip, pause in zip(chosen, pauses[1:], strict=True):
-                if sum(map(len, parts)) + len(clip.samples) + len(pause) <= _DEMO_LONGEST * sample_rate:
+                if not said or sum(map(len, parts)) + len(clip.samples) + len(pause) <= longest:
                     parts += [clip.samples, pause]
-            said = [clip.label for clip in chosen][: len(parts) // 2]
+                    said.append(clip.label)
             where = f"demo/{voice}_{number}"
             utterances.append(layouts.Utterance(where, " ".join(said), voice, split, sound=np.concatenate(parts)))
     return utterances
@@ -161,8 +164,9 @@ def _read(utterance, sample_rate, seconds):
     if utterance.path is not None:
         return _to_pcm(read_audio(utterance.path, sample_rate, longest=seconds)), sample_rate
     if utterance.sound.ndim == 1:
-        return _to_pcm(utterance.sound), sample_rate
-    sound, rate = utterance.sound, layouts.AN4_RATE
+        sound, rate = _to_pcm(utterance.sound), sample_rate
+    else:
+        sound, rate = utterance.sound, layouts.AN4_RATE
     if not len(sound) or not np.isfinite(sound).all():
         raise DataError(f"{utterance.where}: its features are none, NaN or infinite, expected numbers: fetch it again.")
     if len(sound) / rate > seconds:

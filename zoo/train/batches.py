@@ -1,5 +1,8 @@
 """Batches whose order depends on the seed and the epoch alone, so that training can be taken up anywhere."""
 
+import functools
+import time
+
 import keras
 import numpy as np
 
@@ -13,18 +16,31 @@ class EpochBatches(keras.utils.PyDataset):
 
     What an epoch brings is a function of its number, not of the epochs before: a run that starts at epoch 7 meets the
     batches that an uninterrupted one does. A subclass writes `arrange`, `__len__` and `__getitem__`, and calls `begin`
-    where its own `__init__` ends. `together` tells it, from then on, which epoch begins.
+    where its own `__init__` ends. `together` tells it, from then on, which epoch begins. A subclass that pads also has
+    `padding_share`, the share of an epoch's steps that are padding.
 
     Args:
         seed: int of at least 0, of the orders.
+
+    Attributes:
+        input_seconds: what making the batches of the epoch has taken so far. On TensorFlow they are made ahead, beside
+            the training step; elsewhere training waits that long.
 
     Raises:
         SettingError: a seed that is none.
     """
 
+    padding_share = None
+
     def __init__(self, seed):
         super().__init__()
-        self.seed, self.epoch = checks.whole(seed, "seed", least=0), None
+        self.seed, self.epoch, self.input_seconds = checks.whole(seed, "seed", least=0), None, 0.0
+
+    def __init_subclass__(cls, **options):
+        """Let `__getitem__`, which Keras calls, add to `input_seconds`."""
+        super().__init_subclass__(**options)
+        if "__getitem__" in vars(cls):
+            cls.__getitem__ = _timed(cls.__getitem__)
 
     def begin(self, epoch):
         """Arrange the batches of an epoch, counted from 0."""
@@ -35,6 +51,17 @@ class EpochBatches(keras.utils.PyDataset):
     def arrange(self, random):
         """Draw the order of an epoch, and what else changes with it, from a NumPy generator."""
         raise NotImplementedError(f"{type(self).__name__}.arrange")
+
+
+def _timed(make):
+    @functools.wraps(make)
+    def make_timed(self, index):
+        started = time.perf_counter()
+        batch = make(self, index)
+        self.input_seconds += time.perf_counter() - started
+        return batch
+
+    return make_timed
 
 
 class ArrayBatches(EpochBatches):
@@ -136,6 +163,7 @@ class _Epochs(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.begin(epoch)
+        self.batches.input_seconds = 0.0
         self._sharing.in_batches(True)
 
     def on_test_begin(self, logs=None):
