@@ -3,8 +3,8 @@
     python benchmarks/captioning_flickr8k.py --data PATH --encoders PATH --runs PATH
 
 Every variant trains once on the 6,000 training pictures and is captioned on the validation split; the one with the
-highest CIDEr there is trained with two more seeds; the three are tested, once each. The first is exported, and each pair
-of files tested in its runtime on the same pictures. A run that is in `--runs` already is not trained again.
+highest CIDEr there is trained with two more seeds; the three are tested, once each. The first is exported, and each
+pair of files tested in its runtime on the same pictures. A run that is in `--runs` already is not trained again.
 """
 
 import argparse
