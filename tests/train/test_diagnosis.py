@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from zoo import train
+from zoo import layers, train
 from zoo.errors import ZooWarning
 from zoo.train import probes
 
@@ -125,11 +125,28 @@ def test_gradients_that_explode_are_found():
     assert figure == pytest.approx(1.3**36, rel=1e-3)  # of four steps to the other four, 36 lags away
 
 
-def test_saturated_gates_are_found():
-    shut = keras.layers.LSTM(
-        4, bias_initializer=keras.initializers.Constant(9.0), unit_forget_bias=False, name="reader"
-    )
-    assert ("saturated", "reader") in kinds(fit(network(shut), epochs=1))
+ZOO = {
+    "PeepholeLSTM": {},
+    "LayerNormLSTM": {},
+    "ZoneoutLSTM": {"cell_rate": 0.1, "hidden_rate": 0.1},
+    "FastGRNN": {},
+}
+
+
+def make(name):
+    owner = layers if name in ZOO else keras.layers
+    return getattr(owner, name)(4, **ZOO.get(name, {}), name="reader")
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", *ZOO])
+def test_saturated_gates_are_found_and_open_ones_are_not(name):
+    model, sigmoid = network(make(name)), ops.sigmoid
+    assert "saturated" not in [kind for kind, _ in kinds(fit(model, epochs=1, rate=0.0))]
+    for weight in model.get_layer("reader").weights:
+        if "bias" in weight.name:
+            weight.assign(np.full(weight.shape, 9.0))
+    assert ("saturated", "reader") in kinds(fit(model, epochs=1, rate=0.0))
+    assert ops.sigmoid is sigmoid
 
 
 def test_dead_units_are_found():

@@ -146,14 +146,23 @@ def _scale(centred):
     return ops.cast(_scaled(ops.cast(centred, "float32")), centred.dtype) if half else _scaled(centred)
 
 
-@ops.custom_gradient
 def _scaled(centred):
     """v / sqrt(mean(v^2) + epsilon), with its gradient in closed form: half the operations."""
-    rate = ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + _EPSILON)
+    if keras.backend.backend() == "torch":  # whose `torch.func`, which RTRL and Diagnosis need, takes no other gradient
+        return centred * _rate(centred)
+    return _scaled_in_closed_form(centred)
+
+
+def _rate(centred):
+    return ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + _EPSILON)
+
+
+@ops.custom_gradient
+def _scaled_in_closed_form(centred):
+    rate = _rate(centred)
     scaled = centred * rate
 
-    def gradient(*given, upstream=None):  # torch gives `centred`, and this by its name
-        upstream = given[0] if upstream is None else upstream
+    def gradient(upstream):
         return rate * (upstream - scaled * ops.mean(upstream * scaled, axis=-1, keepdims=True))
 
     return scaled, gradient

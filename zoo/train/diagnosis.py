@@ -20,9 +20,10 @@ class Diagnosis(JoinedCallback):
 
     After every batch: a loss or a weight that is NaN or infinite stops training, and the weights become those before
     that batch. Before the first step: features that are not scaled. After epochs 1, 2, 4, 8 ... and the last, from one
-    batch: exploding and vanishing gradients, saturated gates (of cells with a `recurrent_activation`, as Keras' own),
-    dead units. After every epoch: over-fitting, and a validation loss that stands still. A kind is found once for each
-    layer. What is measured, `measured`, has the curve of the gradient's norm by lag:
+    batch: exploding and vanishing gradients, saturated gates (of Keras' cells and the zoo's, and of others that have a
+    `recurrent_activation` or call `keras.ops.sigmoid`), dead units. After every epoch: over-fitting, and a validation
+    loss that stands still. A kind is found once for each layer. What is measured, `measured`, has the curve of the
+    gradient's norm by lag:
 
         lag curve[k] = mean over the batch of |dLoss / dh[T - k]|
 

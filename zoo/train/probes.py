@@ -174,21 +174,24 @@ def _stepwise(layers):
 
 @contextlib.contextmanager
 def _recorded(cell):
-    """Yield a list of what the gates of a cell say; of a cell without a `recurrent_activation` it stays empty."""
-    record, activation = [], getattr(cell, "recurrent_activation", None)
-    if activation is None:
-        yield record
-        return
+    """Yield a list of what the gates of a cell say.
+
+    They are a cell's `recurrent_activation`, as Keras' have it, or what it gets from `keras.ops.sigmoid`, as the zoo's.
+    """
+    owner, name = (cell, "recurrent_activation") if hasattr(cell, "recurrent_activation") else (ops, "sigmoid")
+    record, activation = [], getattr(owner, name)
 
     def listening(values):
-        record.append(activation(values))
-        return record[-1]
+        gate = activation(values)
+        if len(gate.shape) > 1:  # else of weights alone
+            record.append(gate)
+        return gate
 
-    cell.recurrent_activation = listening
+    setattr(owner, name, listening)
     try:
         yield record
     finally:
-        cell.recurrent_activation = activation
+        setattr(owner, name, activation)
 
 
 def _by_layer(model, gradients):
