@@ -149,6 +149,15 @@ def test_saturated_gates_are_found_and_open_ones_are_not(name):
     assert ops.sigmoid is sigmoid
 
 
+def test_a_recurrent_layer_of_pictures_is_looked_into():
+    x = np.random.default_rng(0).normal(size=(16, 6, 5, 5, 1)).astype("float32")
+    y = x[:, 3].mean(axis=(1, 2))
+    more = keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(1)
+    model = keras.Sequential([keras.Input((6, 5, 5, 1)), keras.layers.ConvLSTM2D(2, 3, name="reader"), *more])
+    found = fit(model, x, y, epochs=1, validation=(x, y))
+    assert kinds(found) == [] and len(found.measured["1"]["lags"]["reader"]) == 6
+
+
 def test_dead_units_are_found():
     dead = keras.layers.SimpleRNN(4, "relu", bias_initializer=keras.initializers.Constant(-50.0), name="reader")
     assert ("dead", "reader") in kinds(fit(network(dead), epochs=1))

@@ -144,7 +144,7 @@ class _Run:
                 output, new = layer.cell(x[:, step], states)
                 new = keras.tree.flatten(new)
                 if mask is not None:
-                    seen = ops.expand_dims(mask[:, step], -1)
+                    seen = ops.reshape(mask[:, step], (-1, *[1] * (len(new[0].shape) - 1)))
                     new = [ops.where(seen, one, old) for one, old in zip(new, states, strict=True)]
                     output = ops.where(seen, output, outputs[-1] if outputs else ops.zeros_like(output))
                 nudged = new[0] + nudge[step]
@@ -206,8 +206,9 @@ def _by_layer(model, gradients):
 
 
 def _by_lag(gradients, mask):
-    """From (steps, batch, units) to the mean norm at each lag before the last step of each row."""
-    norms = np.linalg.norm(gradients.astype(np.float64), axis=-1).T  # (batch, steps)
+    """From (steps, batch, ...) to the mean norm at each lag before the last step of each row."""
+    flat = gradients.reshape(*gradients.shape[:2], -1).astype(np.float64)
+    norms = np.linalg.norm(flat, axis=-1).T  # (batch, steps)
     rows = [row[: max(1, np.flatnonzero(seen).max(initial=0) + 1)][::-1] for row, seen in zip(norms, mask, strict=True)]
     sums, counts = np.zeros(max(map(len, rows))), np.zeros(max(map(len, rows)))
     for row in rows:
