@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from zoo.recipes.image_captioning import recipe
@@ -20,12 +21,22 @@ def measured(request):
 
 def test_the_scores_of_the_demo_set_are_on_the_page(measured):
     found, page = measured
-    for name, split in (("validation, with new pairs", "validation"), ("test, with other new pairs", "test")):
-        cells = [f"{found['scores'][split][score]:.3f}" for score in SCORES]
-        assert f"| {name} | {' | '.join(cells)} |" in page
-    for what, each in found["named in the test"].items():
-        assert f"| {what} | {each['count']} | {100 * each['named']:.1f} |" in page
-    assert f"{found['training_seconds']:.0f} s of training" in page
+    by_seed, mean, chosen = found["test"]["by seed"], found["test"]["mean"], found["variants"][found["chosen"]]
+    assert len(by_seed) == 3 and len(found["variants"]) >= 4
+    rows = {"validation, with new pairs, seed 0": chosen["validation"]}
+    rows |= {"test, with other new pairs, mean of three seeds": mean["scores"]}
+    rows |= {f"test, seed {seed}": one["scores"] for seed, one in by_seed.items()}
+    for name, scores in rows.items():
+        assert f"| {name} | {' | '.join(f'{scores[score]:.3f}' for score in SCORES)} |" in page
+    for what, each in mean["named"].items():
+        named = [each["named"], *(one["named"][what]["named"] for one in by_seed.values())]
+        assert np.mean(named[1:]) == pytest.approx(named[0], abs=1e-4)  # of figures rounded to four places
+        assert f"| {what} | {each['count']:.0f} | {' | '.join(f'{100 * one:.1f}' for one in named)} |" in page
+    for name, variant in found["variants"].items():
+        assert variant["validation"]["cider"] <= chosen["validation"]["cider"]
+        cells = [f"{variant['validation'][score]:.3f}" for score in ("bleu_4", "cider", "exact")]
+        assert f"| {name} | {' | '.join(cells)} | {variant['seconds']:.0f} |" in page
+    assert f"{found['training_seconds']:.0f} s of training" in page and f'"{found["chosen"]}", was tested' in page
     for part in ("encoder", "decoder"):
         assert f"{found['parameters'][part]:,}" in page
 
