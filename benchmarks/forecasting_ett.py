@@ -4,7 +4,7 @@
 
 Each horizon has a model of its own, trained with each seed; the weights are those of the epoch with the lowest error on
 the validation split. With --validate the models are compared there and the test split is not looked at: the way to
-choose between settings.
+choose between settings. With --variants a few of them are compared so at the shortest horizon, and recorded.
 """
 
 import argparse
@@ -16,6 +16,14 @@ from record import record
 from zoo.recipes import Forecasting
 
 HORIZONS = (96, 192, 336, 720)
+VARIANTS = {  # of the settings that are the defaults here
+    "as chosen": {},
+    "512 units": {"units": 512},
+    "128 units": {"units": 128},
+    "segments of 24": {"segment": 24},
+    "a dropout of 0.2": {"dropout": 0.2},
+    "echo state": {"network": "echo_state", "units": 1000},
+}
 ERRORS = ("mse", "mae")
 BESIDE = ("smape", "mase", "quantile_loss", "coverage", "windows")
 PUBLISHED = {  # SegRNN at this look-back, a model for each horizon, as its authors' paper is quoted
@@ -38,10 +46,14 @@ def main():
     parser.add_argument("--learning-rate", type=float, default=0.001)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--variants", action="store_true", help="compare the variants on the validation split")
     parser.add_argument("--validate", action="store_true", help="choose between settings without the test split")
     options = parser.parse_args()
     names = ("data", "network", "units", "segment", "dropout", "learning_rate", "batch_size", "epochs")
     settings = {name: getattr(options, name) for name in names} | {"look_back": 96}
+    if options.variants:
+        _compare(settings)
+        return
 
     split = "validation" if options.validate else "test"
     runs, seconds, parameters = {}, {}, {}
@@ -58,6 +70,21 @@ def main():
             print(f"{run:14} {split} {shown}  {seconds[run]} s", flush=True)
         if not options.validate:  # after each seed: what is measured stays if a later one is stopped
             _record(options.network, settings, runs, parameters, seconds)
+
+
+def _compare(settings):
+    found = {}
+    for name, other in VARIANTS.items():
+        recipe = _Validated(**settings | other, horizon=HORIZONS[0], seed=0)
+        started = time.perf_counter()
+        model, _ = recipe.train(verbose=0)
+        seconds, scores = round(time.perf_counter() - started, 1), recipe.evaluate(model)
+        found[name] = {error: round(scores[error], 4) for error in ERRORS}
+        found[name] |= {"parameters": model.count_params(), "training_seconds": seconds}
+        print(name, found[name], flush=True)
+    about = {"data": "ETTh1, 7 channels, hourly", "split": "validation", "horizon": HORIZONS[0], "seeds": [0]}
+    kept = {name: value for name, value in settings.items() if name != "data"}
+    record("forecasting-etth1-variants", {"recipe": "forecasting", **about, "settings": kept, "variants": found})
 
 
 def _record(network, settings, runs, parameters, seconds):

@@ -22,7 +22,7 @@ SETTINGS = [
     ("image_captioning", {**CAPTIONS, "own_words": 0.2}),
     ("keyword_spotting", {"units": 8, "batch_size": 64}),
     ("sentiment", {"units": 8, "embedding": 8, "batch_size": 256}),
-    ("speech_recognition", {"units": 8, "channels": 8, "batch_size": 64}),
+    ("speech_recognition", {"units": 8, "channels": 8, "batch_size": 64, "seconds": 2}),
     ("video_captioning", {**CAPTIONS, "frames": 4}),
 ]
 
