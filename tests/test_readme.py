@@ -142,6 +142,20 @@ def test_the_figures_are_those_that_were_measured():
         assert f"| {', '.join(f'{100 * figure:.1f}%' for figure in figures)} |" in README
     pruned = recorded("pruning")
     assert f"| {pruned['gzipped_share']:.3f}, {abs(pruned['points_lost']):.1f} |" in README
+    speech, small = (
+        recorded("speech_recognition-an4"),
+        recorded("image_captioning-flickr8k")["files"]["tflite dynamic_int8"],
+    )
+    rates, m4 = speech["test"]["mean"]["greedy"], recorded("forecasting-m4-weekly")
+    accuracy = recorded("sentiment-sst2")["test_accuracy"]["mean"]
+    for figures in (
+        f"| {100 * rates['cer']:.1f}%, {100 * rates['wer']:.1f}% |",
+        f"{small['bytes']['encoder'] / 1024:,.0f} KiB, one seed: BLEU-4, CIDEr-D | "
+        f"{100 * small['bleu_4']:.1f}, {100 * small['cider']:.1f} |",
+        f"| {m4['mean']['smape']:.3f}, {m4['mean']['mase']:.3f}; 7.817, 2.356 |",
+        f"accuracy | {100 * accuracy:.1f}% |",
+    ):
+        assert figures in README
     for returns, ratio, names in (
         ("last", "onnx_ratio", ("PeepholeLSTM", "GRU", "SimpleRNN")),
         ("all", "tflite_ratio", ("LSTM", "PeepholeLSTM", "GRU", "SimpleRNN")),
