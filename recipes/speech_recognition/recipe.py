@@ -2,8 +2,9 @@
 
     zoo train speech_recognition --data an4/ --seconds 6.4 --units 192 --dropout 0.45 --epochs 55 --out runs/an4
 
-AN4's test speakers, greedily, mean of three trainings: 4.5% of the characters and 10.1% of the words wrong.
-Training took 782 s on 2 shared CPU cores, on JAX. By `python benchmarks/speech_an4.py`, in docs/results/speech_recognition-an4.json.
+AN4's test speakers, greedily, mean of three trainings: 4.5% of the characters and 10.1% of the words wrong. Training
+took 782 s on 2 shared CPU cores, on JAX. By `python benchmarks/speech_an4.py`, in
+docs/results/speech_recognition-an4.json.
 """
 
 from dataclasses import dataclass
