@@ -132,6 +132,55 @@ def test_of_several_outputs_each_loss_goes_on_from_its_mean(tmp_path):
     assert resume.resumed_at == (1, 2)
 
 
+class Subclassed(keras.Model):
+    """Has no weights before its first step."""
+
+    def __init__(self):
+        super().__init__()
+        self.reader, self.answer = keras.layers.GRU(3), keras.layers.Dense(1)
+
+    def call(self, x):
+        return self.answer(self.reader(x))
+
+
+def of_two_inputs():
+    reader, inputs = keras.layers.GRU(3), [keras.Input((4, 2)), keras.Input((4, 2))]
+    return keras.Model(inputs, keras.layers.Dense(1)(keras.layers.add([reader(one) for one in inputs])))
+
+
+MODELS = {
+    "subclassed": Subclassed,
+    "two inputs": of_two_inputs,
+    "stacked cells": lambda: keras.Sequential(
+        [keras.layers.RNN([keras.layers.LSTMCell(3), keras.layers.GRUCell(2)]), keras.layers.Dense(1)]
+    ),
+    "stateful": lambda: keras.Sequential(
+        [keras.Input(batch_shape=(4, 4, 2)), keras.layers.GRU(3, stateful=True), keras.layers.Dense(1)]
+    ),
+}
+
+
+def fit_any(kind, *callbacks):
+    keras.utils.set_random_seed(1)
+    x = np.random.default_rng(0).normal(size=(20, 4, 2)).astype("float32")
+    batches = train.ArrayBatches([x, -x] if kind == "two inputs" else x, x[:, 0, :1], batch_size=4, seed=3)
+    model = MODELS[kind]()
+    model.compile("adam", "mse")
+    watched = train.together(batches, train.Diagnosis(), *callbacks)
+    return model, model.fit(batches, epochs=2, callbacks=watched, shuffle=False, verbose=0).history
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_models_of_every_kind_go_on(tmp_path, kind):
+    if kind == "stateful" and keras.backend.backend() == "torch":
+        pytest.skip("Keras does not train stateful layers on torch")
+    with pytest.raises(Killed):
+        fit_any(kind, Kill(1, 2), train.Resume(tmp_path, every=2))
+    resume = train.Resume(tmp_path, every=2)
+    assert_same(fit_any(kind, resume), fit_any(kind))
+    assert resume.resumed_at == (1, 2)
+
+
 def test_a_finished_run_does_nothing_more(tmp_path, whole):
     fit(Kill(99), train.Resume(tmp_path))
     assert_same(fit(Kill(0, 0), train.Resume(tmp_path)), whole)

@@ -79,7 +79,7 @@ class ArrayBatches(EpochBatches):
 
     def __init__(self, *arrays, batch_size, seed):
         super().__init__(seed)
-        self.arrays, self.batch_size = arrays, checks.whole(batch_size, "batch_size")
+        self.arrays, self.batch_size = _tuples(arrays), checks.whole(batch_size, "batch_size")
         shapes = [getattr(array, "shape", None) for array in keras.tree.flatten(arrays)]
         if not all(shapes) or len({shape[0] for shape in shapes}) != 1:
             raise SettingError(
@@ -98,6 +98,13 @@ class ArrayBatches(EpochBatches):
     def __getitem__(self, index):
         rows = self._order[index * self.batch_size : (index + 1) * self.batch_size]
         return keras.tree.map_structure(lambda array: array[rows], self.arrays)
+
+
+def _tuples(nested):
+    """Return tuples where lists are, of which tf.data would make one tensor."""
+    if isinstance(nested, (list, tuple)):
+        return tuple(_tuples(one) for one in nested)
+    return {name: _tuples(one) for name, one in nested.items()} if isinstance(nested, dict) else nested
 
 
 class JoinedCallback(keras.callbacks.Callback):

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from zoo.train.autodiff import value_and_gradients
+from zoo.train.state import variables_of_layers
 
 _STEPS = 512  # the newest steps of a sequence, which are run one by one
 
@@ -15,11 +16,12 @@ _STEPS = 512  # the newest steps of a sequence, which are run one by one
 @contextlib.contextmanager
 def undisturbed(model):
     """Leave the variables of a model, seeds and moving averages among them, as they were before."""
-    before = [ops.convert_to_numpy(one) for one in model.variables]
+    variables = variables_of_layers(model)
+    before = [ops.convert_to_numpy(one) for one in variables]
     try:
         yield
     finally:
-        for variable, value in zip(model.variables, before, strict=True):
+        for variable, value in zip(variables, before, strict=True):
             variable.assign(value)
 
 
@@ -132,8 +134,8 @@ class _Run:
         mask = None if mask is None else mask[:, -_STEPS:]
         if layer.go_backwards:
             x, mask = ops.flip(x, axis=1), None if mask is None else ops.flip(mask, axis=1)
-        states = keras.tree.flatten(initial_state) if initial_state is not None else None
-        states = states or list(layer.get_initial_state(ops.shape(x)[0]))
+        structure = layer.get_initial_state(ops.shape(x)[0])  # of stacked cells, lists within the list
+        states = keras.tree.flatten(structure if initial_state is None else initial_state)
         self.shape, self.dtype = (x.shape[1], *states[0].shape), states[0].dtype
         nudge = ops.zeros(self.shape, self.dtype) if self.nudge is None else self.nudge
         outputs, self.gates = [], []
@@ -141,7 +143,7 @@ class _Run:
         with _recorded(layer.cell) as record:
             for step in range(x.shape[1]):
                 record.clear()
-                output, new = layer.cell(x[:, step], states)
+                output, new = layer.cell(x[:, step], keras.tree.pack_sequence_as(structure, states))
                 new = keras.tree.flatten(new)
                 if mask is not None:
                     seen = ops.reshape(mask[:, step], (-1, *[1] * (len(new[0].shape) - 1)))
@@ -156,7 +158,7 @@ class _Run:
                     self.gates[gate].append(values)
         self.outputs = outputs
         answer = ops.stack(outputs, axis=1) if layer.return_sequences else outputs[-1]
-        return (answer, *states) if layer.return_state else answer
+        return (answer, *keras.tree.pack_sequence_as(structure, states)) if layer.return_state else answer
 
 
 @contextlib.contextmanager

@@ -62,6 +62,7 @@ class Resume(JoinedCallback):
         if found is None:
             return
         (place, notes), arrays = found
+        _build(self.model, self.others[0].batches)
         source = f"the newest checkpoint in {self.folder}"
         self._metrics = state.restore(self.model, self.others, notes, arrays, source)
         epoch, self._skip = self.resumed_at = place["epoch"], place["batch"]
@@ -120,3 +121,9 @@ class Resume(JoinedCallback):
         notes, arrays = state.gather(self.model, self.others)
         place = {"epoch": epoch, "batch": batch, "stopped": bool(self.model.stop_training)}
         checkpoint_files.write(self.folder, epoch, batch, [place, notes], arrays, keep=self.keep)
+
+
+def _build(model, batches):
+    """Make the variables of layers that Keras on TensorFlow makes in the first step, as in a subclassed model."""
+    if not all(layer.built for layer in model._flatten_layers()):
+        model._symbolic_build(data_batch=batches[0])  # as Keras does on the other backends

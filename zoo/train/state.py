@@ -21,7 +21,13 @@ def variables(model):
     optimizer = model.optimizer
     if not optimizer.built:
         optimizer.build(model.trainable_variables)
-    return [*model.variables, *optimizer.variables]
+    return [*variables_of_layers(model), *optimizer.variables]
+
+
+def variables_of_layers(model):
+    """Return the variables of a model with the states of its stateful recurrent layers, which Keras does not track."""
+    stateful = [layer for layer in model._flatten_layers() if getattr(layer, "stateful", False)]
+    return [*model.variables, *keras.tree.flatten([getattr(layer, "states", None) or [] for layer in stateful])]
 
 
 def gather(model, callbacks):
