@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -263,3 +264,13 @@ def test_findings_survive_an_interruption():
     again = train.Diagnosis()
     again.set_state(diagnosis.get_state())
     assert again.findings == diagnosis.findings and again.measured == diagnosis.measured
+
+
+def test_the_page_says_what_watching_costs():
+    docs = Path(__file__).parents[2] / "docs"
+    words = " ".join((docs / "training.md").read_text().split())
+    for backend, says in (("tensorflow", "as long on TensorFlow"), ("jax", "on JAX")):
+        measured = json.loads((docs / "results" / f"diagnosis_cost-{backend}.json").read_text())
+        both = measured["seconds_of_all_epochs"]
+        assert measured["ratio"] == pytest.approx(both["watched"] / both["alone"])
+        assert f"{measured['ratio']:.2f} times {says}" in words
