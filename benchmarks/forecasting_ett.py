@@ -22,7 +22,6 @@ VARIANTS = {  # of the settings that are the defaults here
     "128 units": {"units": 128},
     "segments of 24": {"segment": 24},
     "a dropout of 0.2": {"dropout": 0.2},
-    "echo state": {"network": "echo_state", "units": 1000},
 }
 ERRORS = ("mse", "mae")
 BESIDE = ("smape", "mase", "quantile_loss", "coverage", "windows")
